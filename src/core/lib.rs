@@ -1,0 +1,27 @@
+//! The words that every other crate speaks: changes, ticks, types, errors, the traits of operators and of state.
+//!
+//! Sees Arrow and nothing else of weight: no planner, no timely, no tokio, no RocksDB.
+
+pub mod changes;
+pub mod consolidate;
+pub mod error;
+pub mod fold;
+pub mod key;
+pub mod key_group;
+pub mod nearest;
+pub mod operator;
+pub mod options;
+pub mod place;
+pub mod secret;
+pub mod state;
+pub mod table;
+pub mod testing;
+pub mod tick;
+pub mod types;
+pub mod value;
+
+pub use changes::Changes;
+pub use error::{Error, ErrorCode, Result};
+pub use place::Place;
+pub use tick::{Tick, TickKind, Watermark};
+pub use types::{Column, SqlType};

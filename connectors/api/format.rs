@@ -1,0 +1,69 @@
+//! Formats: bytes ↔ columns. A format knows nothing of where the bytes come from.
+
+use thalweg_core::fold::RowChanges;
+use thalweg_core::options::OptionSpec;
+use thalweg_core::table::{ChangelogMode, SinkMode, TableDef};
+use thalweg_core::{Changes, Result};
+
+/// A format by name: `json`, `csv`, `debezium-json`.
+pub trait Format: Send + Sync {
+    fn name(&self) -> &'static str;
+
+    /// Options without the format's own prefix: `ignore-parse-errors`, written `'json.ignore-parse-errors'`.
+    fn options(&self) -> &'static [OptionSpec];
+
+    /// What the rows of a table in this format are.
+    fn changelog(&self) -> ChangelogMode;
+
+    /// What changes can be written in this format.
+    fn accepts(&self) -> SinkMode;
+
+    /// Decodes the physical columns of `table` at the ordinals `columns` (within `table.columns`, ascending).
+    fn decoder(&self, table: &TableDef, columns: &[usize]) -> Result<Box<dyn Decoder>>;
+
+    /// Encodes the physical columns of `table`.
+    fn encoder(&self, table: &TableDef) -> Result<Box<dyn RowEncoder>>;
+}
+
+/// Bytes → columns. Keeps open builders between calls; not bound to a source.
+pub trait Decoder: Send {
+    /// Decodes records from the start of `bytes`, at most `rows_max` rows; returns how many bytes were used up.
+    /// Without `last`, a record that `bytes` does not hold whole is left for the next call. A bad record is skipped
+    /// and counted under `ignore-parse-errors`, else an error of code `Row` with the record's text, shortened;
+    /// `BadRecord` tells where it began.
+    fn decode(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<usize, BadRecord>;
+
+    /// Rows in the builders now.
+    fn rows(&self) -> usize;
+
+    /// Records begun so far in this piece of input (for line numbers in messages), bad and empty ones included.
+    fn records(&self) -> u64;
+
+    /// Rows skipped under `ignore-parse-errors` since the start.
+    fn skipped(&self) -> u64;
+
+    /// The decoded rows; the builders are empty after. Per row: the index of the record that it came from, counted
+    /// from the last `finish` (an update of a changelog format gives two rows of one record).
+    fn finish(&mut self) -> Result<(Changes, Vec<u32>)>;
+}
+
+/// A record that cannot be decoded.
+#[derive(Debug)]
+pub struct BadRecord {
+    /// Offset within the bytes given to `decode` at which the record begins.
+    pub offset: usize,
+    /// Records decoded or skipped in this call before it.
+    pub records_before: u64,
+    pub error: thalweg_core::Error,
+}
+
+/// Columns → bytes.
+pub trait RowEncoder: Send {
+    /// Appends every row, each as one record (with its line end, where the format has lines).
+    fn encode(&mut self, rows: &RowChanges, out: &mut Vec<u8>) -> Result<()>;
+
+    /// What a file begins with (a CSV header), if anything.
+    fn header(&self) -> Option<Vec<u8>> {
+        None
+    }
+}

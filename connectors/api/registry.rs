@@ -1,0 +1,86 @@
+//! The list of connectors by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thalweg_core::mark::JobId;
+use thalweg_core::nearest::nearest;
+use thalweg_core::options::{OptionKind, OptionSpec};
+use thalweg_core::table::{SinkInfo, SourceInfo, TableDef};
+use thalweg_core::{Error, Result};
+
+use crate::sink::Sink;
+use crate::source::{Source, SourceTable};
+
+/// A connector by name, `'connector' = '…'`. Everything before `open_…` is pure: no I/O, so that planning and
+/// EXPLAIN need no server.
+pub trait Connector: Send + Sync {
+    fn name(&self) -> &'static str;
+
+    /// All options for reading (formats' options with their prefix included); `None`: cannot be read.
+    /// `connector` itself is not in the list.
+    fn source_options(&self, table: &TableDef) -> Option<Vec<OptionSpec>>;
+
+    /// All options for writing; `None`: cannot be written.
+    fn sink_options(&self, table: &TableDef) -> Option<Vec<OptionSpec>>;
+
+    /// Checks the table's options and says what it is as a source.
+    fn source_info(&self, table: &TableDef) -> Result<SourceInfo>;
+
+    /// Checks the table's options and says what it is as a sink.
+    fn sink_info(&self, table: &TableDef) -> Result<SinkInfo>;
+
+    /// Tables with equal `SourceInfo::identity` under the same key of this function share one source of an instance
+    /// (all tables of a server); by default every table has a source of its own.
+    fn source_group(&self, table: &TableDef) -> Result<Option<String>> {
+        let _ = table;
+        Ok(None)
+    }
+
+    fn open_source(&self, tables: &[SourceTable]) -> Result<Arc<dyn Source>>;
+
+    fn open_sink(&self, table: &TableDef, job: &JobId) -> Result<Arc<dyn Sink>>;
+}
+
+/// The linked connectors.
+#[derive(Clone, Default)]
+pub struct Registry {
+    connectors: BTreeMap<&'static str, Arc<dyn Connector>>,
+}
+
+impl Registry {
+    pub fn new(connectors: impl IntoIterator<Item = Arc<dyn Connector>>) -> Self {
+        Registry { connectors: connectors.into_iter().map(|c| (c.name(), c)).collect() }
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.connectors.keys().copied()
+    }
+
+    /// The connector of a name; the error proposes the nearest and lists all.
+    pub fn get(&self, name: &str) -> Result<&Arc<dyn Connector>> {
+        self.connectors.get(name).ok_or_else(|| {
+            let proposal = nearest(name, self.names()).map(|n| format!("did you mean '{n}'?"));
+            Error::option(format!("unknown connector '{name}'"))
+                .propose(proposal)
+                .note(format!("connectors: {}", self.names().collect::<Vec<_>>().join(", ")))
+        })
+    }
+
+    /// Whether the value of an option of this connector must not be shown or stored.
+    pub fn is_secret(&self, table: &TableDef, key: &str) -> bool {
+        let Some(connector) = table.option("connector").and_then(|c| self.connectors.get(c)) else {
+            return looks_secret(key);
+        };
+        let declared = |specs: Option<Vec<OptionSpec>>| {
+            specs.into_iter().flatten().any(|s| s.kind == OptionKind::Secret && s.name == key)
+        };
+        declared(connector.source_options(table)) || declared(connector.sink_options(table)) || looks_secret(key)
+    }
+}
+
+/// Options that are passed through (`properties.*`) are not declared one by one: their names tell.
+fn looks_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["password", "secret", "token", "sasl.jaas.config", "private.key", "ssl.key"].iter().any(|s| key.contains(s))
+}

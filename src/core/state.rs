@@ -133,6 +133,20 @@ pub trait StateTable {
         row: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<()>;
 
+    /// Forward scans of many prefixes (each holds at least the key group, in any order): calls `row(i, key, value)`
+    /// for all keys that begin with `prefixes.get(i)`, one prefix after the other, each in key order. `Break` ends the
+    /// scan of that prefix only. Much cheaper than a `scan` for each.
+    fn scan_many(
+        &self,
+        prefixes: &KeyBatch,
+        row: &mut dyn FnMut(usize, &[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        for (i, prefix) in prefixes.iter().enumerate() {
+            self.scan(prefix, None, false, &mut |key, value| row(i, key, value))?;
+        }
+        Ok(())
+    }
+
     /// From `Operator::flush` and `Operator::shrink` only.
     fn write(&mut self, batch: WriteBatch) -> Result<()>;
 }

@@ -1,0 +1,11 @@
+//! To be written.
+
+use thalweg_core::operator::Operator;
+use thalweg_core::{Error, Result};
+use thalweg_graph::ops::aggregate;
+
+use crate::BuildCx;
+
+pub(crate) fn build(_: BuildCx<'_>, _: &aggregate::AggregateSpec) -> Result<Box<dyn Operator>> {
+    Err(Error::internal("not built yet"))
+}

@@ -1,0 +1,1 @@
+//! Graph expressions → DataFusion physical expressions, evaluated over batches.

@@ -1,0 +1,1 @@
+//! State of one table in memory, keyed by encoded key bytes.

@@ -1,0 +1,1 @@
+//! Recompute-from-scratch model of the aggregate.

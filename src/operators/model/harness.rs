@@ -1,0 +1,1 @@
+//! Runs an operator beside its model.

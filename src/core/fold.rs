@@ -1,9 +1,15 @@
 //! Net changes of a tick, folded by key into Flink's four row kinds: the form that sinks and the shell see.
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 
 use crate::changes::Changes;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::row_key::{RowKeys, sorted};
+use crate::state::KeyBatch;
+
+/// Rows that one call of `fold` gives at most: Arrow's `take` and text offsets end here.
+pub const FOLD_ROWS_MAX: usize = i32::MAX as usize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowKind {
@@ -23,20 +29,194 @@ impl RowKind {
             RowKind::Delete => "-D",
         }
     }
+
+    /// The row is there afterwards: +I, +U.
+    pub fn adds(self) -> bool {
+        matches!(self, RowKind::Insert | RowKind::UpdateAfter)
+    }
 }
 
 /// Rows with their kind, in the order in which they apply.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RowChanges {
     pub batch: RecordBatch,
-    /// `None`: all +I.
+    /// One per row. `None`: all +I.
     pub kinds: Option<Vec<RowKind>>,
 }
 
-/// Folds net changes (see `consolidate`) by `key` (ordinals; empty: the whole row): a key with one -1 and one +1
-/// row becomes -U +U, adjacent; other rows -D and +I, per key deletes before inserts. A weight of n is n rows.
-/// Order between keys: the key's order, NULL first.
+impl RowChanges {
+    /// All rows +I.
+    pub fn inserts(batch: RecordBatch) -> Self {
+        RowChanges { batch, kinds: None }
+    }
+
+    pub fn num_rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.batch.num_rows() == 0
+    }
+
+    pub fn kind(&self, row: usize) -> RowKind {
+        self.kinds.as_ref().map_or(RowKind::Insert, |k| k[row])
+    }
+
+    /// Rows `offset .. offset + length`; the columns without a copy.
+    #[must_use]
+    pub fn slice(&self, offset: usize, length: usize) -> Self {
+        RowChanges {
+            batch: self.batch.slice(offset, length),
+            kinds: self.kinds.as_ref().map(|k| k[offset..offset + length].to_vec()),
+        }
+    }
+
+    /// The same kinds over other columns of the same rows.
+    #[must_use]
+    pub fn with_batch(&self, batch: RecordBatch) -> Self {
+        assert_eq!(batch.num_rows(), self.batch.num_rows(), "one kind per row");
+        RowChanges { batch, kinds: self.kinds.clone() }
+    }
+}
+
+/// Folds net changes (see `consolidate` and `netting`) by `key` (ordinals; empty: the whole row): a key with one -1
+/// and one +1 row becomes -U +U, adjacent; other rows -D and +I, per key deletes before inserts. A weight of n is n
+/// rows. Order between keys: the key's order, NULL first; within a key's deletes, and its inserts, that of `net`.
+///
+/// What has no deletes keeps its order and costs nothing (append-only changes need not be net). A batch of `netting`
+/// with the same sort key can be folded by itself, since a key is never split between two of them. Other orders are
+/// brought into the key's.
+///
+/// # Errors
+/// More than `FOLD_ROWS_MAX` rows.
 pub fn fold(net: Changes, key: &[usize]) -> Result<RowChanges> {
-    let _ = (net, key);
-    todo!()
+    let Some(weights) = net.weights else { return Ok(RowChanges::inserts(net.batch)) };
+    let weights = weights.values();
+    let size = weights.iter().fold(0u64, |sum, w| sum.saturating_add(w.unsigned_abs()));
+    if size > FOLD_ROWS_MAX as u64 {
+        return Err(Error::row(format!("{size} rows of one tick are more than can be folded at once")));
+    }
+    let mut folded = Folded { rows: Vec::with_capacity(size as usize), kinds: Vec::with_capacity(size as usize) };
+    if weights.iter().all(|w| *w > 0) {
+        (0..).zip(weights).for_each(|(row, weight)| folded.push(row, *weight, RowKind::Insert));
+    } else if key.is_empty() {
+        for (row, weight) in (0..).zip(weights) {
+            folded.push(row, *weight, if *weight < 0 { RowKind::Delete } else { RowKind::Insert });
+        }
+    } else {
+        let mut keys = KeyBatch::new();
+        RowKeys::of_columns(net.batch.schema(), key.to_vec(), key.len())?.encode(&net.batch, &mut keys)?;
+        let in_order = (1..keys.len()).all(|i| keys.get(i - 1) <= keys.get(i));
+        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+        if !in_order {
+            order = sorted(&keys).into_iter().map(|e| e.row).collect();
+        }
+        for group in order.chunk_by_mut(|a, b| keys.get(*a as usize) == keys.get(*b as usize)) {
+            // The sort is not stable.
+            group.sort_unstable();
+            folded.push_group(group, weights);
+        }
+    }
+    folded.finish(net.batch)
+}
+
+struct Folded {
+    rows: Vec<u32>,
+    kinds: Vec<RowKind>,
+}
+
+impl Folded {
+    fn push(&mut self, row: u32, weight: i64, kind: RowKind) {
+        for _ in 0..weight.unsigned_abs() {
+            self.rows.push(row);
+            self.kinds.push(kind);
+        }
+    }
+
+    /// The rows of one key.
+    fn push_group(&mut self, group: &[u32], weights: &[i64]) {
+        let weight = |row: u32| weights[row as usize];
+        if let [a, b] = *group
+            && (weight(a), weight(b)) != (1, 1)
+            && weight(a).abs() == 1
+            && weight(a) == -weight(b)
+        {
+            let (before, after) = if weight(a) < 0 { (a, b) } else { (b, a) };
+            self.push(before, 1, RowKind::UpdateBefore);
+            self.push(after, 1, RowKind::UpdateAfter);
+            return;
+        }
+        for &row in group.iter().filter(|row| weight(**row) < 0) {
+            self.push(row, weight(row), RowKind::Delete);
+        }
+        for &row in group.iter().filter(|row| weight(**row) > 0) {
+            self.push(row, weight(row), RowKind::Insert);
+        }
+    }
+
+    fn finish(self, batch: RecordBatch) -> Result<RowChanges> {
+        let as_they_are = self.rows.len() == batch.num_rows() && (0..).zip(&self.rows).all(|(i, row)| i == *row);
+        let batch = if as_they_are { batch } else { take_record_batch(&batch, &UInt32Array::from(self.rows))? };
+        let inserts_only = self.kinds.iter().all(|k| *k == RowKind::Insert);
+        Ok(RowChanges { batch, kinds: if inserts_only { None } else { Some(self.kinds) } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{changes, columns, print_rows};
+
+    fn folded(text: &str, key: &[usize]) -> String {
+        let rows = fold(changes(text, &columns("I T")), key).unwrap();
+        let text = print_rows(&rows);
+        text.split_once('\n').unwrap().1.trim_end().replace('\n', " | ")
+    }
+
+    #[test]
+    fn one_delete_and_one_insert_of_a_key_are_an_update_before_first() {
+        assert_eq!(folded("+ 1 a\n- 1 b\n+ 2 a", &[0]), "-U 1 b | +U 1 a | +I 2 a");
+        assert_eq!(folded("- 1 a\n+ 1 b\n- 2 a", &[0]), "-U 1 a | +U 1 b | -D 2 a");
+        assert_eq!(folded("- . a\n+ . b", &[0]), "-U . a | +U . b");
+    }
+
+    #[test]
+    fn other_rows_of_a_key_are_deletes_and_then_inserts() {
+        assert_eq!(folded("+ 1 a\n- 1 b\n+ 1 c\n- 2 a", &[0]), "-D 1 b | +I 1 a | +I 1 c | -D 2 a");
+        assert_eq!(folded("-2 1 a\n+ 1 b", &[0]), "-D 1 a | -D 1 a | +I 1 b");
+        assert_eq!(folded("- 1 a\n- 1 b", &[0]), "-D 1 a | -D 1 b");
+        assert_eq!(folded("- 1 a\n+ 1 b\n+ 1 c", &[0]), "-D 1 a | +I 1 b | +I 1 c");
+    }
+
+    #[test]
+    fn without_a_key_there_are_no_updates() {
+        assert_eq!(folded("- 1 a\n+ 1 b\n+2 1 c", &[]), "-D 1 a | +I 1 b | +I 1 c | +I 1 c");
+    }
+
+    #[test]
+    fn another_order_is_brought_into_the_keys() {
+        assert_eq!(folded("- 1 b\n+ 2 a\n+ 3 b\n+ 4 .", &[1]), "+I 4 . | +I 2 a | -U 1 b | +U 3 b");
+    }
+
+    #[test]
+    fn inserts_alone_have_no_kinds_and_keep_their_order() {
+        let c = columns("I T");
+        let rows = fold(changes("+ 2 a\n+ 1 b\n+ 1 b", &c), &[0]).unwrap();
+        assert_eq!(rows, RowChanges::inserts(changes("+ 2 a\n+ 1 b\n+ 1 b", &c).batch));
+        let rows = fold(changes("+ 1 a\n+3 2 b", &c), &[0]).unwrap();
+        assert_eq!((rows.num_rows(), rows.kind(3)), (4, RowKind::Insert));
+        assert!(rows.kinds.is_none());
+    }
+
+    #[test]
+    fn a_slice_has_its_rows_kinds() {
+        let rows = fold(changes("- 1 a\n+ 1 b\n- 2 a", &columns("I T")), &[0]).unwrap();
+        let last = rows.slice(1, 2);
+        assert_eq!((last.num_rows(), last.kind(0), last.kind(1)), (2, RowKind::UpdateAfter, RowKind::Delete));
+    }
+
+    #[test]
+    fn more_rows_than_fit_are_an_error() {
+        assert!(fold(changes("+3000000000 1 a", &columns("I T")), &[]).is_err());
+    }
 }

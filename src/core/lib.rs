@@ -2,6 +2,9 @@
 //!
 //! Sees Arrow and nothing else of weight: no planner, no timely, no tokio, no RocksDB.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
+mod cells;
 pub mod changes;
 pub mod consolidate;
 pub mod error;
@@ -10,9 +13,11 @@ pub mod key;
 pub mod key_group;
 pub mod mark;
 pub mod nearest;
+pub mod netting;
 pub mod operator;
 pub mod options;
 pub mod place;
+pub mod row_key;
 pub mod secret;
 pub mod state;
 pub mod stored;

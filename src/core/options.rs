@@ -80,8 +80,11 @@ impl<'a> Options<'a> {
         for key in values.keys() {
             let Some(spec) = options.specs.iter().find(|s| s.covers(key)) else {
                 let names = options.specs.iter().map(|s| s.name);
-                let mut known: Vec<String> =
-                    options.specs.iter().map(|s| if s.kind == OptionKind::Prefix { format!("{}*", s.name) } else { s.name.to_owned() }).collect();
+                let mut known: Vec<String> = options
+                    .specs
+                    .iter()
+                    .map(|s| if s.kind == OptionKind::Prefix { format!("{}*", s.name) } else { s.name.to_owned() })
+                    .collect();
                 known.sort();
                 return Err(Error::option(format!("{} has no option '{key}'", options.of))
                     .propose(did_you_mean(key, names))
@@ -231,7 +234,10 @@ mod tests {
     #[test]
     fn an_unknown_option_is_named_with_the_nearest_and_the_known_ones() {
         let e = Options::check(&values(&[("pathh", "x")]), SPECS, "table t").unwrap_err();
-        assert_eq!(e.to_string(), "table t has no option 'pathh'; did you mean \"path\"?; options: fields.*, path, rate");
+        assert_eq!(
+            e.to_string(),
+            "table t has no option 'pathh'; did you mean \"path\"?; options: fields.*, path, rate"
+        );
     }
 
     #[test]

@@ -22,7 +22,10 @@ pub enum SqlType {
     BigInt,
     Float,
     Double,
-    Decimal { precision: u8, scale: i8 },
+    Decimal {
+        precision: u8,
+        scale: i8,
+    },
     Char(u32),
     /// `VarChar(LENGTH_MAX)` is STRING.
     VarChar(u32),
@@ -125,7 +128,9 @@ impl SqlType {
             }
             DataType::Decimal256(p, s) => SqlType::Decimal { precision: *p, scale: *s },
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => SqlType::STRING,
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => SqlType::BYTES,
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+                SqlType::BYTES
+            }
             DataType::Date32 | DataType::Date64 => SqlType::Date,
             DataType::Time32(TimeUnit::Second) => SqlType::Time(0),
             DataType::Time32(_) => SqlType::Time(3),
@@ -138,9 +143,10 @@ impl SqlType {
                 SqlType::Array(Box::new(ElementType::from_field(f)?))
             }
             DataType::Map(entries, _) => match entries.data_type() {
-                DataType::Struct(f) if f.len() == 2 => {
-                    SqlType::Map(Box::new(SqlType::from_arrow(f[0].data_type())?), Box::new(ElementType::from_field(&f[1])?))
-                }
+                DataType::Struct(f) if f.len() == 2 => SqlType::Map(
+                    Box::new(SqlType::from_arrow(f[0].data_type())?),
+                    Box::new(ElementType::from_field(&f[1])?),
+                ),
                 _ => return None,
             },
             DataType::Struct(fields) => SqlType::Row(

@@ -1,1 +1,26 @@
-//! thalweg-runtime
+//! The runtime: takes an operator graph, the function that builds operators, opened sources and sinks, and runs them in
+//! ticks with checkpoints. The only crate that sees timely.
+
+mod adaptor;
+mod attempt;
+mod command;
+mod container;
+mod coordinator;
+mod durable;
+mod exchange;
+pub mod fail_points;
+mod instance;
+mod metrics;
+mod options;
+mod restart;
+mod sink;
+mod source;
+mod worker;
+
+pub use durable::{DurableConfig, RestoreReport};
+pub use instance::{InstanceConfig, InstanceHandle, Outcome, Phase, start};
+pub use metrics::Metrics;
+pub use options::{Disturb, RuntimeOptions};
+pub use restart::RestartStrategy;
+pub use source::SliceLimits;
+pub use worker::{BuildOperator, OperatorCx};

@@ -1,0 +1,63 @@
+//! What coordinator and workers say to one another. One totally ordered stream of commands goes to every worker.
+
+use std::collections::BTreeMap;
+
+use thalweg_connector_api::{Position, SplitId};
+use thalweg_core::Tick;
+use thalweg_graph::NodeIx;
+use thalweg_state::ShardSnapshot;
+use tokio::sync::oneshot;
+
+/// Coordinator → all workers.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Take a slice of every source, at most so many rows each, and run it.
+    Tick { tick: Tick, slice_rows_max: usize },
+    /// The files of this checkpoint are stored, or given up: remove the local links.
+    ReleaseSnapshot(u64),
+    /// End without another word.
+    Cancel,
+}
+
+/// Worker → coordinator.
+pub enum Answer {
+    /// The dataflow is built.
+    Ready { worker: usize },
+    /// All operators of the worker have ended the tick.
+    TickDone { worker: usize, tick: u64, rows_in: u64, wants_tick_at: Option<i64> },
+    /// Everything of a checkpoint tick is flushed and hard-linked.
+    CheckpointPart(CheckpointPart),
+}
+
+/// One worker's part of a checkpoint.
+pub struct CheckpointPart {
+    pub worker: usize,
+    pub checkpoint: u64,
+    pub shards: Vec<ShardSnapshot>,
+    /// Per source node: where the splits of this worker stand after the tick; those that moved in this attempt.
+    pub positions: Vec<(NodeIx, BTreeMap<SplitId, Position>)>,
+    /// Bytes of state on disk.
+    pub state_bytes: u64,
+}
+
+/// To the stager of an attempt.
+#[derive(Debug)]
+pub enum Stage {
+    Chunks(StagedChunks),
+    /// Answered when everything sent before is in the storage.
+    Barrier(oneshot::Sender<()>),
+}
+
+/// Encoded output of one sink on one worker, on its way to the checkpoint storage.
+#[derive(Debug)]
+pub struct StagedChunks {
+    pub sink: NodeIx,
+    pub worker: usize,
+    /// Ticks that the rows are of.
+    pub first_tick: u64,
+    pub last_tick: u64,
+    pub rows: u64,
+    /// What each call of the encoder appended.
+    pub chunks: Vec<Vec<u8>>,
+    pub bytes: u64,
+}

@@ -1,0 +1,412 @@
+//! An instance: what ticks together. Runs attempts one after another until the input ends, the user ends it, or the
+//! restart strategy gives up.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::time::Instant;
+
+use thalweg_connector_api::{Position, ReaderCx, Sink, Source, SplitId};
+use thalweg_core::key_group::groups_of;
+use thalweg_core::{Error, Result};
+use thalweg_graph::{Graph, NodeIx};
+use thalweg_state::{Restore, StateConfig};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::attempt::Attempt;
+use crate::coordinator::{AttemptEnd, Control, Coordinator, RunningSource, WorkerLink, now_us, queues_of};
+use crate::durable::{Durable, DurableConfig, RestoreReport};
+use crate::metrics::Metrics;
+use crate::options::RuntimeOptions;
+use crate::restart::{RestartStrategy, Restarts};
+use crate::source::{SourceQueue, read};
+use crate::worker::{BuildOperator, WorkerTask, spawn};
+
+/// Everything that an instance runs on.
+pub struct InstanceConfig {
+    pub job_name: String,
+    pub graph: Arc<Graph>,
+    /// By source node.
+    pub sources: HashMap<NodeIx, Arc<dyn Source>>,
+    /// By sink node.
+    pub sinks: HashMap<NodeIx, Arc<dyn Sink>>,
+    pub build: BuildOperator,
+    pub options: RuntimeOptions,
+    /// `None`: no checkpoints; a failure ends the instance.
+    pub durable: Option<DurableConfig>,
+    /// Called before an attempt begins anew, with the tick that it goes on from: what came later is void.
+    pub on_rewind: Option<Arc<dyn Fn(u64) + Send + Sync>>,
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Finished,
+    Stopped,
+    Cancelled,
+}
+
+/// What an instance is doing.
+#[derive(Debug, Clone)]
+pub enum Phase {
+    Starting,
+    Running,
+    /// Waits before the next attempt; the error that ended the last one.
+    Restarting(Error),
+    Ended(Result<Outcome>),
+}
+
+/// A running instance. Dropping the handle cancels it.
+pub struct InstanceHandle {
+    control: watch::Sender<Control>,
+    phase: watch::Receiver<Phase>,
+    pub metrics: Arc<Metrics>,
+    restored: Arc<Mutex<Option<RestoreReport>>>,
+    pending: Arc<Mutex<Vec<String>>>,
+}
+
+impl InstanceHandle {
+    /// Takes a final checkpoint, delivers, and ends.
+    pub fn stop(&self) {
+        self.raise(Control::Stop);
+    }
+
+    /// Ends at once.
+    pub fn cancel(&self) {
+        self.raise(Control::Cancel);
+    }
+
+    fn raise(&self, to: Control) {
+        self.control.send_if_modified(|c| {
+            let higher = to > *c;
+            *c = to.max(*c);
+            higher
+        });
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    /// Ends when the instance has.
+    pub async fn wait(&self) -> Result<Outcome> {
+        let mut phase = self.phase.clone();
+        loop {
+            if let Phase::Ended(result) = &*phase.borrow_and_update() {
+                return result.clone();
+            }
+            if phase.changed().await.is_err() {
+                return Err(Error::internal("the instance's task is gone"));
+            }
+        }
+    }
+
+    /// What the last attempt went on from; `None`: it began anew.
+    pub fn restored(&self) -> Option<RestoreReport> {
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// After the end: sinks whose committed output waits for the next start.
+    pub fn undelivered(&self) -> Vec<String> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for InstanceHandle {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// Starts an instance on the current tokio runtime.
+pub fn start(config: InstanceConfig) -> InstanceHandle {
+    let (control, control_rx) = watch::channel(Control::Run);
+    let (phase_tx, phase) = watch::channel(Phase::Starting);
+    let metrics = Arc::new(Metrics::default());
+    let restored = Arc::new(Mutex::new(None));
+    let pending = Arc::new(Mutex::new(vec![]));
+    let instance = Instance {
+        config,
+        control: control_rx,
+        phase: phase_tx,
+        metrics: metrics.clone(),
+        restored: restored.clone(),
+        pending: pending.clone(),
+        attempts: 0,
+        kills_left: None,
+    };
+    tokio::spawn(instance.run());
+    InstanceHandle { control, phase, metrics, restored, pending }
+}
+
+struct Instance {
+    config: InstanceConfig,
+    control: watch::Receiver<Control>,
+    phase: watch::Sender<Phase>,
+    metrics: Arc<Metrics>,
+    restored: Arc<Mutex<Option<RestoreReport>>>,
+    pending: Arc<Mutex<Vec<String>>>,
+    attempts: u64,
+    kills_left: Option<u64>,
+}
+
+/// Where an attempt begins.
+struct Begin {
+    tick: u64,
+    wall_clock_us: i64,
+    positions: BTreeMap<NodeIx, BTreeMap<SplitId, Position>>,
+    restore: Restore,
+    durable: Option<Arc<Durable>>,
+}
+
+impl Instance {
+    async fn run(mut self) {
+        // Without a checkpoint there is nothing to start again from.
+        let strategy =
+            if self.config.durable.is_some() { self.config.options.restart.clone() } else { RestartStrategy::None };
+        let mut restarts = Restarts::new(strategy);
+        let result = loop {
+            let began = Instant::now();
+            let end = match self.attempt().await {
+                Ok(end) => end,
+                Err(e) => AttemptEnd::Failed(e),
+            };
+            match end {
+                AttemptEnd::Finished => break Ok(Outcome::Finished),
+                AttemptEnd::Stopped => break Ok(Outcome::Stopped),
+                AttemptEnd::Cancelled => break Ok(Outcome::Cancelled),
+                AttemptEnd::Failed(e) if !e.is_transient() => break Err(e),
+                AttemptEnd::Failed(e) => {
+                    let disturbed = self.config.options.disturb.is_some();
+                    let wait = match restarts.next(began, Instant::now()) {
+                        _ if disturbed => std::time::Duration::ZERO,
+                        Some(wait) => wait,
+                        None => break Err(e),
+                    };
+                    self.metrics.restarts.fetch_add(1, Ordering::Relaxed);
+                    if !disturbed {
+                        tracing::warn!(
+                            job = %self.config.job_name, event = "restart", attempt = self.attempts + 1,
+                            in_ms = wait.as_millis() as u64, "{e}"
+                        );
+                    }
+                    let _ = self.phase.send(Phase::Restarting(e.clone()));
+                    let control = self.control.clone();
+                    let mut changed = control.clone();
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        _ = changed.wait_for(|c| *c != Control::Run) => {}
+                    }
+                    if *control.borrow() != Control::Run {
+                        // The last checkpoint stands; what came after is read again at the next start.
+                        break Ok(Outcome::Stopped);
+                    }
+                }
+            }
+        };
+        self.metrics.ended.store(true, Ordering::Relaxed);
+        let _ = self.phase.send(Phase::Ended(result));
+    }
+
+    /// Workers of this attempt: as configured, or in turn in a disturbed run.
+    fn workers(&self) -> usize {
+        let turn = |d: &crate::options::Disturb| match d.workers.len() {
+            0 => None,
+            n => Some(d.workers[(self.attempts as usize - 1) % n]),
+        };
+        self.config.options.disturb.as_ref().and_then(turn).unwrap_or(self.config.options.workers).max(1)
+    }
+
+    /// What the storage says of where to begin.
+    async fn begin(&mut self, attempt: &Arc<Attempt>) -> Result<Begin> {
+        let Some(config) = &self.config.durable else {
+            return Ok(Begin {
+                tick: 1,
+                wall_clock_us: now_us(),
+                positions: BTreeMap::new(),
+                restore: Restore::default(),
+                durable: None,
+            });
+        };
+        crate::fail_points::pass("attempt-begin")?;
+        let (durable, point) = Durable::begin(config, &self.config, self.metrics.clone(), attempt.clone()).await?;
+        *self.restored.lock().unwrap_or_else(PoisonError::into_inner) = point.report;
+        Ok(Begin {
+            tick: point.tick + 1,
+            wall_clock_us: point.wall_clock_us,
+            positions: point.positions,
+            restore: point.restore,
+            durable: Some(Arc::new(durable)),
+        })
+    }
+
+    async fn attempt(&mut self) -> Result<AttemptEnd> {
+        self.attempts += 1;
+        let _ = self.phase.send(Phase::Starting);
+        let attempt = Arc::new(Attempt::new());
+        let begin = self.begin(&attempt).await?;
+        if begin.durable.as_ref().is_some_and(|d| d.is_finished()) {
+            // The input had ended before; only output may be left to deliver.
+            if let Some(d) = &begin.durable {
+                d.deliver_all(None).await?;
+            }
+            return Ok(AttemptEnd::Finished);
+        }
+        if let Some(rewind) = &self.config.on_rewind {
+            rewind(begin.tick - 1);
+        }
+        let options = &self.config.options;
+        let workers = self.workers();
+        let dir = options.working_dir.join(format!("attempt-{}-{}", std::process::id(), random_name()));
+        let guard = RemoveDir(dir.clone());
+        let has_data = Arc::new(Notify::new());
+        let mut tasks = AbortOnDrop::default();
+
+        let mut sources = vec![];
+        let empty = BTreeMap::new();
+        for (node, _) in self.config.graph.sources() {
+            let source =
+                self.config.sources.get(&node).ok_or_else(|| Error::internal("a source that was not opened"))?.clone();
+            let splits = source.splits().await?;
+            let queues: Vec<_> =
+                (0..workers).map(|_| Arc::new(SourceQueue::new(options.slices, has_data.clone()))).collect();
+            let mut running =
+                RunningSource { node, source: source.clone(), queues, readers: vec![], known: Default::default() };
+            let assigned = running.assign(splits, begin.positions.get(&node).unwrap_or(&empty));
+            for (worker, splits) in assigned.into_iter().enumerate() {
+                let reader = source.reader(
+                    splits,
+                    ReaderCx {
+                        worker,
+                        workers,
+                        piece_rows_max: match &options.disturb {
+                            Some(d) => d.slice_rows_max.min(options.piece_rows_max),
+                            None => options.piece_rows_max,
+                        },
+                        piece_bytes_max: options.piece_bytes_max,
+                    },
+                )?;
+                let (commands, receiver) = mpsc::unbounded_channel();
+                let failing = attempt.clone();
+                let task = read(reader, running.queues[worker].clone(), receiver, move |e| failing.fail(e));
+                tasks.0.push(tokio::spawn(task));
+                running.readers.push(commands);
+            }
+            sources.push(running);
+        }
+
+        let (answers_tx, answers) = mpsc::unbounded_channel();
+        let in_exchange = Arc::new(AtomicUsize::new(0));
+        let mut worker_tasks = vec![];
+        let mut commands_of = vec![];
+        for worker in 0..workers {
+            let (commands_tx, commands) = std_mpsc::channel();
+            commands_of.push(commands_tx);
+            worker_tasks.push(WorkerTask {
+                worker,
+                workers,
+                job_name: self.config.job_name.clone(),
+                graph: self.config.graph.clone(),
+                build: self.config.build.clone(),
+                state: StateConfig {
+                    dir: dir.join(format!("state-{worker}")),
+                    groups: groups_of(worker, options.max_parallelism, workers),
+                    max_parallelism: options.max_parallelism,
+                    backend: options.backend,
+                    budget: options.budget.clone(),
+                },
+                restore: begin.restore.clone(),
+                sinks: self.config.sinks.clone(),
+                queues: queues_of(&sources, worker),
+                stage: begin.durable.as_ref().map(|d| d.stage()),
+                attempt: attempt.clone(),
+                commands,
+                answers: answers_tx.clone(),
+                metrics: self.metrics.clone(),
+                first_tick: begin.tick,
+                in_exchange: in_exchange.clone(),
+                spill_dir: dir.join(format!("spill-{worker}")),
+            });
+        }
+        drop(answers_tx);
+        let guards = spawn(worker_tasks)?;
+        let links: Vec<WorkerLink> = commands_of
+            .into_iter()
+            .zip(guards.guards())
+            .map(|(commands, guard)| WorkerLink { commands, thread: guard.thread().clone() })
+            .collect();
+
+        let failed = Arc::new(Notify::new());
+        let (wake, unpark) = (failed.clone(), links.iter().map(|l| l.thread.clone()).collect::<Vec<_>>());
+        attempt.on_failure(move || {
+            wake.notify_one();
+            unpark.iter().for_each(std::thread::Thread::unpark);
+        });
+        if attempt.has_failed() {
+            failed.notify_one();
+        }
+        let _ = self.phase.send(Phase::Running);
+        let coordinator = Coordinator {
+            options: options.clone(),
+            attempt: attempt.clone(),
+            failed,
+            workers: links,
+            answers,
+            has_data,
+            sources,
+            positions: begin.positions,
+            durable: begin.durable.clone(),
+            control: self.control.clone(),
+            metrics: self.metrics.clone(),
+            next_tick: begin.tick,
+            wall_clock_us: begin.wall_clock_us,
+            kills_left: self.kills_left.unwrap_or_else(|| options.disturb.as_ref().map_or(0, |d| d.kills_max)),
+            job_name: self.config.job_name.clone(),
+        };
+        let kills_before = coordinator.kills_left;
+        let end = coordinator.run().await;
+        if options.disturb.is_some() && matches!(&end, AttemptEnd::Failed(e) if e.message() == KILLED) {
+            self.kills_left = Some(kills_before.saturating_sub(1));
+        }
+        if let Some(durable) = &begin.durable {
+            *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = durable.undelivered();
+        }
+        // The flag stops workers that are in the middle of something.
+        attempt.fail(Error::cancelled());
+        drop(tasks);
+        // Workers look at the flag between operator calls; their files go when the last one has seen it.
+        tokio::task::spawn_blocking(move || {
+            drop(guards.join());
+            drop(guard);
+        })
+        .await
+        .map_err(|e| Error::internal(e.to_string()))?;
+        Ok(end)
+    }
+}
+
+/// Message of the error that ends an attempt of a disturbed run.
+pub const KILLED: &str = "killed by the test";
+
+#[derive(Default)]
+struct AbortOnDrop(Vec<tokio::task::JoinHandle<()>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// Removes an attempt's local folder.
+struct RemoveDir(PathBuf);
+
+impl Drop for RemoveDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn random_name() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}

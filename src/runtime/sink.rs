@@ -1,0 +1,165 @@
+//! Sinks on the workers: a tick's changes are netted and folded by the sink's key, then encoded and staged, or handed to
+//! the writer of a sink that promises nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
+use thalweg_connector_api::{DirectWriter, Encoder};
+use thalweg_core::fold::{RowChanges, RowKind, fold};
+use thalweg_core::netting::{NetChanges, Netting, NettingOptions};
+use thalweg_core::operator::{EMIT_ROWS_MAX, Operator, Step, TickCx};
+use thalweg_core::{Changes, Error, Result, Tick};
+use thalweg_graph::NodeIx;
+use tokio::sync::mpsc;
+
+use crate::command::{Stage, StagedChunks};
+use crate::metrics::Metrics;
+
+/// Encoded bytes that a worker collects before they go to the checkpoint storage.
+const STAGE_BYTES: u64 = 4 << 20;
+/// Changes of one tick that are netted in memory; beyond it in sorted runs on disk.
+const NETTING_BYTES_MAX: usize = 64 << 20;
+
+/// Where a sink's rows go.
+pub enum Target {
+    /// To the checkpoint storage, later to the target.
+    Staged {
+        encoder: Box<dyn Encoder>,
+        stage: mpsc::Sender<Stage>,
+    },
+    Direct(Box<dyn DirectWriter>),
+}
+
+pub struct SinkCx {
+    pub name: String,
+    pub node: NodeIx,
+    pub worker: usize,
+    pub target: Target,
+    /// Ordinals by which changes are folded.
+    pub key: Vec<usize>,
+    /// All inputs are append-only, or the sink does not care: nothing to net.
+    pub as_they_come: bool,
+    pub spill_dir: PathBuf,
+    pub metrics: Arc<Metrics>,
+}
+
+pub struct SinkOperator {
+    cx: SinkCx,
+    netting: Option<Netting>,
+    /// The netting of the tick that is being written out.
+    writing: Option<NetChanges>,
+    staged: Option<StagedChunks>,
+}
+
+impl SinkOperator {
+    pub fn new(cx: SinkCx) -> Self {
+        SinkOperator { cx, netting: None, writing: None, staged: None }
+    }
+
+    fn write(&mut self, tick: &Tick, rows: &RowChanges) -> Result<()> {
+        let count = rows.batch.num_rows() as u64;
+        self.cx.metrics.rows_out.fetch_add(count, Ordering::Relaxed);
+        match &mut self.cx.target {
+            Target::Direct(writer) => writer.write(tick, rows),
+            Target::Staged { encoder, .. } => {
+                let mut bytes = vec![];
+                encoder.encode(tick, rows, &mut bytes).map_err(|e| e.context(&self.cx.name))?;
+                let staged = self.staged.get_or_insert_with(|| StagedChunks {
+                    sink: self.cx.node,
+                    worker: self.cx.worker,
+                    first_tick: tick.id,
+                    last_tick: tick.id,
+                    rows: 0,
+                    chunks: vec![],
+                    bytes: 0,
+                });
+                staged.last_tick = tick.id;
+                staged.rows += count;
+                staged.bytes += bytes.len() as u64;
+                staged.chunks.push(bytes);
+                if staged.bytes >= STAGE_BYTES { self.stage() } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Hands over what was encoded. Waits while the storage is behind: that is the back-pressure of output.
+    fn stage(&mut self) -> Result<()> {
+        let Target::Staged { stage, .. } = &self.cx.target else { return Ok(()) };
+        match self.staged.take() {
+            Some(staged) => stage.blocking_send(Stage::Chunks(staged)).map_err(|_| Error::cancelled()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Operator for SinkOperator {
+    fn push(&mut self, _: usize, changes: Changes, cx: &mut dyn TickCx) -> Result<()> {
+        if self.cx.as_they_come {
+            let tick = *cx.tick();
+            return self.write(&tick, &as_row_changes(changes)?);
+        }
+        let netting = match &mut self.netting {
+            Some(netting) => netting,
+            None => self.netting.insert(Netting::new(NettingOptions {
+                schema: changes.batch.schema(),
+                sort_key: self.cx.key.clone(),
+                memory_max: NETTING_BYTES_MAX,
+                spill_dir: self.cx.spill_dir.clone(),
+            })?),
+        };
+        netting.push(&changes)
+    }
+
+    fn end_tick(&mut self, cx: &mut dyn TickCx) -> Result<Step> {
+        let tick = *cx.tick();
+        if self.writing.is_none()
+            && let Some(netting) = &mut self.netting
+            && !netting.is_empty()
+        {
+            self.writing = Some(netting.finish()?);
+        }
+        if let Some(mut netting) = self.writing.take() {
+            let mut written = 0;
+            while let Some(net) = netting.next_batch()? {
+                let rows = fold(net, &self.cx.key)?;
+                written += rows.batch.num_rows();
+                self.write(&tick, &rows)?;
+                if written >= EMIT_ROWS_MAX {
+                    self.writing = Some(netting);
+                    return Ok(Step::More);
+                }
+            }
+        }
+        if let Target::Direct(writer) = &mut self.cx.target {
+            writer.end_tick(&tick)?;
+        }
+        Ok(Step::Done)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.stage()
+    }
+}
+
+/// Rows in no order: weights as +I and -D, a weight of n as n rows.
+fn as_row_changes(changes: Changes) -> Result<RowChanges> {
+    let Some(weights) = &changes.weights else { return Ok(RowChanges { batch: changes.batch, kinds: None }) };
+    let kind = |w: i64| if w > 0 { RowKind::Insert } else { RowKind::Delete };
+    if weights.values().iter().all(|w| w.unsigned_abs() == 1) {
+        let kinds = weights.values().iter().map(|&w| kind(w)).collect();
+        return Ok(RowChanges { batch: changes.batch, kinds: Some(kinds) });
+    }
+    let mut rows = vec![];
+    let mut kinds = vec![];
+    for (row, &w) in weights.values().iter().enumerate() {
+        for _ in 0..w.unsigned_abs() {
+            rows.push(row as u32);
+            kinds.push(kind(w));
+        }
+    }
+    let batch = take_record_batch(&changes.batch, &UInt32Array::from(rows))?;
+    Ok(RowChanges { batch, kinds: Some(kinds) })
+}

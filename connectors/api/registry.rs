@@ -42,6 +42,11 @@ pub trait Connector: Send + Sync {
     fn open_sink(&self, table: &TableDef, job: &JobId) -> Result<Arc<dyn Sink>>;
 }
 
+/// A table's options but for `connector` itself: what `Options::check` takes with a connector's declarations.
+pub fn options_of(table: &TableDef) -> BTreeMap<String, String> {
+    table.options.iter().filter(|(k, _)| *k != "connector").map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
 /// The linked connectors.
 #[derive(Clone, Default)]
 pub struct Registry {

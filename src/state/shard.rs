@@ -1,0 +1,233 @@
+//! One shard: a range of key groups in a RocksDB of its own, opened at the first write or from a checkpoint's files.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use rocksdb::properties::{ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE};
+use rocksdb::{BoundColumnFamily, DBWithThreadMode, MultiThreaded, ReadOptions, WriteOptions};
+use thalweg_core::stored::{StoredFile, StoredTable, TableName};
+use thalweg_core::{Error, Result};
+
+use crate::budget::Budget;
+use crate::snapshot::{ShardSnapshot, SnapshotFile, StoredFiles};
+use crate::split;
+use crate::worker::{RestoredShard, TableSize};
+use crate::{errors, options};
+
+pub(crate) type Db = DBWithThreadMode<MultiThreaded>;
+
+/// Every RocksDB has it; nothing is stored there.
+const DEFAULT_COLUMN_FAMILY: &str = "default";
+
+pub(crate) struct Shard {
+    /// Key groups that this worker owns of it. The files may hold others, which are never read.
+    pub groups: Range<u16>,
+    dir: PathBuf,
+    budget: Arc<Budget>,
+    db: OnceLock<Db>,
+    /// Table → column family. Guards opening and creating too.
+    tables: Mutex<BTreeMap<TableName, String>>,
+    /// Local file name → where the checkpoint storage has it.
+    stored: StoredFiles,
+    pub read: ReadOptions,
+    pub write: WriteOptions,
+}
+
+impl Shard {
+    /// A shard without anything in it, not on disk either.
+    pub fn fresh(worker_dir: &Path, groups: Range<u16>, budget: Arc<Budget>) -> Self {
+        Shard {
+            dir: worker_dir.join(format!("shard-{:05}-{:05}", groups.start, groups.end)),
+            groups,
+            budget,
+            db: OnceLock::new(),
+            tables: Mutex::default(),
+            stored: StoredFiles::default(),
+            read: options::read_options(),
+            write: options::write_options(),
+        }
+    }
+
+    /// Opens `restored`, keeping `groups` of it. `rename` says under which name a stored table goes on; `None`: dropped.
+    pub fn restore(
+        worker_dir: &Path,
+        groups: Range<u16>,
+        budget: Arc<Budget>,
+        restored: &RestoredShard,
+        rename: impl Fn(&TableName) -> Option<TableName>,
+    ) -> Result<Self> {
+        let shard = Self::fresh(worker_dir, groups, budget);
+        std::fs::create_dir_all(&shard.dir).map_err(|e| errors::file(&shard.dir, "making the state directory", &e))?;
+        if restored.files.len() != restored.paths.len() {
+            return Err(Error::internal("a restored shard has one path for every file"));
+        }
+        for (file, path) in restored.files.iter().zip(&restored.paths) {
+            link(file, path, &shard.dir)?;
+        }
+        *shard.stored.lock() = restored.files.iter().map(|f| (f.name.clone(), f.clone())).collect();
+
+        let names = || restored.tables.iter().map(|t| t.column_family.as_str());
+        let families = names().chain([DEFAULT_COLUMN_FAMILY]).map(|n| (n, options::open_options(&shard.budget, false)));
+        let db = Db::open_cf_with_opts(&options::open_options(&shard.budget, false), &shard.dir, families)
+            .map_err(|e| shard.error("opening restored state", &e))?;
+        let mut kept = BTreeMap::new();
+        for table in &restored.tables {
+            match rename(&table.name) {
+                Some(name) => {
+                    kept.insert(name, table.column_family.clone());
+                }
+                None => db
+                    .drop_cf(&table.column_family)
+                    .map_err(|e| shard.error("dropping a table that is no longer used", &e))?,
+            }
+        }
+        split::drop_outside(&db, kept.values().map(String::as_str), &shard.groups, &restored.groups)
+            .map_err(|e| shard.error("splitting a shard", &e))?;
+        *shard.tables.lock() = kept;
+        shard.db.set(db).ok().expect("just made");
+        Ok(shard)
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.db.get().is_some()
+    }
+
+    /// The column family of a table, if this shard has one.
+    pub fn column_family(&self, table: &TableName) -> Option<String> {
+        self.tables.lock().get(table).cloned()
+    }
+
+    /// The column family of a table; made (and the database with it) if there is none.
+    pub fn make_column_family(&self, table: &TableName) -> Result<String> {
+        let mut tables = self.tables.lock();
+        if let Some(name) = tables.get(table) {
+            return Ok(name.clone());
+        }
+        if self.db.get().is_none() {
+            std::fs::create_dir_all(&self.dir)
+                .map_err(|e| errors::file(&self.dir, "making the state directory", &e))?;
+            let db = Db::open(&options::open_options(&self.budget, true), &self.dir)
+                .map_err(|e| self.error("making the state database", &e))?;
+            self.db.set(db).ok().expect("opened under the lock only");
+        }
+        // A family keeps the name of its first table; when that table comes back as another, it needs another name.
+        let mut name = table.to_string();
+        let mut n = 2;
+        while tables.values().any(|v| *v == name) {
+            name = format!("{table}~{n}");
+            n += 1;
+        }
+        let db = self.db.get().expect("opened above");
+        db.create_cf(&name, &options::open_options(&self.budget, false))
+            .map_err(|e| self.error("making a state table", &e))?;
+        tables.insert(table.clone(), name.clone());
+        Ok(name)
+    }
+
+    /// The database and the handle of a column family that this shard has.
+    pub fn open(&self, column_family: &str) -> (&Db, Arc<BoundColumnFamily<'_>>) {
+        let db = self.db.get().expect("a shard with a column family is open");
+        (db, db.cf_handle(column_family).expect("column families of known tables are never dropped"))
+    }
+
+    /// An error of RocksDB, with the object of the checkpoint storage if a restored file is named in it.
+    pub fn error(&self, doing: &str, e: &rocksdb::Error) -> Error {
+        let error = errors::rocks(&self.dir, doing, e);
+        let stored = self.stored.lock();
+        match stored.values().find(|f| e.as_ref().contains(&f.name)) {
+            Some(f) => error.note(format!("in the checkpoint storage the file is {}", f.object)),
+            None => error,
+        }
+    }
+
+    /// Writes memtables out and hard-links all files to `snapshot_dir`; `None` if there is no database.
+    pub fn snapshot(&self, ordinal: usize, snapshot_dir: &Path) -> Result<Option<ShardSnapshot>> {
+        let Some(db) = self.db.get() else { return Ok(None) };
+        let dir = snapshot_dir.join(self.dir.file_name().expect("a shard's directory has a name"));
+        rocksdb::checkpoint::Checkpoint::new(db)
+            .and_then(|c| c.create_checkpoint(&dir))
+            .map_err(|e| self.error("taking a snapshot", &e))?;
+
+        let entries = std::fs::read_dir(&dir).map_err(|e| errors::file(&dir, "listing the snapshot", &e))?;
+        let mut stored = self.stored.lock();
+        let mut files = vec![];
+        for entry in entries {
+            let entry = entry.map_err(|e| errors::file(&dir, "listing the snapshot", &e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let immutable = name.ends_with(".sst");
+            // RocksDB opens without the other files: options are ours, the log is empty.
+            if !immutable && name != "CURRENT" && !name.starts_with("MANIFEST-") {
+                continue;
+            }
+            let size = entry.metadata().map_err(|e| errors::file(&dir, "listing the snapshot", &e))?.len();
+            let known = if immutable { stored.get(&name).cloned() } else { None };
+            files.push(SnapshotFile { path: entry.path(), name, size, immutable, stored: known });
+        }
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        // Names that are gone never come back.
+        stored.retain(|name, _| files.iter().any(|f| f.name == *name));
+        drop(stored);
+
+        let sizes = self.table_sizes();
+        let tables = self.tables.lock();
+        let tables = tables.iter().zip(sizes).map(|((name, family), size)| StoredTable {
+            name: name.clone(),
+            column_family: family.clone(),
+            rows: size.rows,
+            bytes: size.bytes,
+        });
+        Ok(Some(ShardSnapshot {
+            ordinal,
+            groups: self.groups.clone(),
+            tables: tables.collect(),
+            dir,
+            files,
+            stored: self.stored.clone(),
+        }))
+    }
+
+    /// Approximate rows and bytes on disk of every table, in the order of their names.
+    pub fn table_sizes(&self) -> Vec<TableSize> {
+        let Some(db) = self.db.get() else { return vec![] };
+        let tables = self.tables.lock();
+        tables
+            .iter()
+            .map(|(name, family)| {
+                let cf = db.cf_handle(family).expect("column families of known tables are never dropped");
+                let property = |p| db.property_int_value_cf(&cf, p).ok().flatten().unwrap_or(0);
+                let (rows, bytes) = (property(ESTIMATE_NUM_KEYS), property(LIVE_SST_FILES_SIZE));
+                TableSize { name: name.clone(), rows, bytes }
+            })
+            .collect()
+    }
+}
+
+/// Puts a checkpoint's file into a shard's directory: hard-linked if it never changes, else copied.
+fn link(file: &StoredFile, path: &Path, dir: &Path) -> Result<()> {
+    let meta = std::fs::metadata(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::checkpoint(format!("state file {} of the checkpoint is missing", path.display()))
+                .note(errors::WHAT_TO_DO)
+        }
+        _ => errors::file(path, "reading the state file", &e),
+    })?;
+    if meta.len() != file.size {
+        return Err(Error::checkpoint(format!(
+            "state file {} of the checkpoint has {} bytes, its manifest says {}",
+            path.display(),
+            meta.len(),
+            file.size
+        ))
+        .note(errors::WHAT_TO_DO));
+    }
+    let local = dir.join(&file.name);
+    // RocksDB never changes a finished .sst file, only unlinks it. Another file system: copied.
+    if file.name.ends_with(".sst") && std::fs::hard_link(path, &local).is_ok() {
+        return Ok(());
+    }
+    std::fs::copy(path, &local).map_err(|e| errors::file(&local, "copying the state file", &e))?;
+    Ok(())
+}

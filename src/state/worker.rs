@@ -1,0 +1,204 @@
+//! All state of one worker in one attempt: its shards, their tables, snapshots.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use thalweg_core::state::{StateTable, StateTableSpec};
+use thalweg_core::stored::{StoredFile, StoredShard, StoredTable, TableName};
+use thalweg_core::{Error, Result};
+
+use crate::budget::Budget;
+use crate::shard::Shard;
+use crate::snapshot::{self, ShardSnapshot};
+use crate::split;
+use crate::table::RocksTable;
+
+/// `state.backend.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// Nothing is evicted: typed state stays in memory whatever the budget says. Only checkpoints write.
+    Memory,
+    /// Typed state is evicted to RocksDB when the budget is used up.
+    #[default]
+    RocksDb,
+}
+
+/// Where and what a worker stores.
+#[derive(Debug, Clone)]
+pub struct StateConfig {
+    /// Local working directory of this worker in this attempt. Nobody else's; made at the first write; the caller
+    /// removes it when the attempt is over.
+    pub dir: PathBuf,
+    /// Key groups that the worker owns.
+    pub groups: Range<u16>,
+    pub max_parallelism: u16,
+    pub backend: Backend,
+    pub budget: Arc<Budget>,
+}
+
+/// What a worker begins with.
+#[derive(Debug, Clone, Default)]
+pub struct Restore {
+    /// Stored shards that hold key groups of this worker, whole or in part; others are ignored.
+    pub shards: Vec<RestoredShard>,
+    /// (stored table, the table of the new graph that goes on with it). Stored tables that are not listed are dropped.
+    pub matches: Vec<(TableName, TableName)>,
+}
+
+/// A shard of a checkpoint, its files on this machine.
+#[derive(Debug, Clone)]
+pub struct RestoredShard {
+    /// The range as stored.
+    pub groups: Range<u16>,
+    pub files: Vec<StoredFile>,
+    /// Where each of `files` is, in the same order. They are hard-linked into the working directory if that is on the
+    /// same file system, else copied; never changed.
+    pub paths: Vec<PathBuf>,
+    pub tables: Vec<StoredTable>,
+}
+
+impl RestoredShard {
+    /// A shard as it stands in the manifest, with the local path of every object.
+    pub fn new(shard: StoredShard, path: impl Fn(&StoredFile) -> PathBuf) -> Self {
+        let paths = shard.files.iter().map(path).collect();
+        RestoredShard { groups: shard.groups, files: shard.files, paths, tables: shard.tables }
+    }
+}
+
+/// Approximate size of one table, over all shards of the worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSize {
+    pub name: TableName,
+    pub rows: u64,
+    /// On disk.
+    pub bytes: u64,
+}
+
+/// All state of one worker.
+pub struct WorkerState {
+    config: StateConfig,
+    shards: Arc<Shards>,
+    claimed: Mutex<HashSet<TableName>>,
+}
+
+/// The shards of a worker, by key group.
+pub(crate) struct Shards {
+    pub list: Vec<Shard>,
+    groups: Range<u16>,
+    /// Per owned key group: index in `list`.
+    of_group: Vec<u16>,
+}
+
+impl WorkerState {
+    /// Opens the restored shards; neither replays nor merges. Errors of code `Checkpoint` name the missing, shortened or
+    /// damaged file; transient ones the directory.
+    pub fn new(config: StateConfig, restore: &Restore) -> Result<Self> {
+        if config.groups.end > config.max_parallelism {
+            return Err(Error::internal(format!(
+                "key groups {:?} of at most {}",
+                config.groups, config.max_parallelism
+            )));
+        }
+        let matches: HashMap<&TableName, &TableName> = restore.matches.iter().map(|(from, to)| (from, to)).collect();
+        let rename = |name: &TableName| matches.get(name).map(|to| (*to).clone());
+        let ranges: Vec<_> = restore.shards.iter().map(|s| s.groups.clone()).collect();
+        let parts = split::parts(&config.groups, &ranges)?;
+        let open = |part: &split::Part| match part.stored {
+            None => Ok(Shard::fresh(&config.dir, part.groups.clone(), config.budget.clone())),
+            Some(i) => {
+                let (groups, budget) = (part.groups.clone(), config.budget.clone());
+                Shard::restore(&config.dir, groups, budget, &restore.shards[i], rename)
+            }
+        };
+        let list = each(&parts, open).into_iter().collect::<Result<Vec<_>>>()?;
+
+        let mut of_group = vec![];
+        for (i, shard) in list.iter().enumerate() {
+            of_group.extend(shard.groups.clone().map(|_| i as u16));
+        }
+        debug_assert_eq!(of_group.len(), config.groups.len());
+        let shards = Arc::new(Shards { list, groups: config.groups.clone(), of_group });
+        Ok(WorkerState { config, shards, claimed: Mutex::default() })
+    }
+
+    pub fn config(&self) -> &StateConfig {
+        &self.config
+    }
+
+    /// Whether operators of this worker may be asked to shrink.
+    pub fn may_evict(&self) -> bool {
+        self.config.backend == Backend::RocksDb
+    }
+
+    /// The table of an operator, over all shards of the worker, with what was restored under this name. A second call
+    /// for the same table is an error: state is never given to two nodes.
+    pub fn table(&self, operator: &str, variant: u64, spec: &StateTableSpec) -> Result<Box<dyn StateTable>> {
+        let name = TableName::new(operator, variant, &spec.name);
+        if !self.claimed.lock().insert(name.clone()) {
+            return Err(Error::internal(format!("state table {name} is given to two operators")));
+        }
+        Ok(Box::new(RocksTable::new(name, spec.clone(), self.shards.clone())))
+    }
+
+    /// Writes what the tables got to disk and hard-links all files to `dir/chk-<checkpoint>`. One entry per shard that
+    /// has a database: none at all if nothing was ever written. Nothing may be written meanwhile.
+    pub fn snapshot(&self, checkpoint: u64) -> Result<Vec<ShardSnapshot>> {
+        let shards: Vec<(usize, &Shard)> = self.shards.list.iter().enumerate().filter(|(_, s)| s.is_open()).collect();
+        if shards.is_empty() {
+            return Ok(vec![]);
+        }
+        let dir = snapshot::dir_of(&self.config.dir, checkpoint);
+        std::fs::create_dir_all(&dir).map_err(|e| crate::errors::file(&dir, "making the snapshot directory", &e))?;
+        let snapshots = each(&shards, |(i, shard)| shard.snapshot(*i, &dir)).into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(snapshots.into_iter().flatten().collect())
+    }
+
+    /// Removes the links of a snapshot: it is in the checkpoint storage, or was given up. None there is fine.
+    pub fn release_snapshot(&self, checkpoint: u64) -> Result<()> {
+        snapshot::release(&self.config.dir, checkpoint)
+    }
+
+    /// Approximate sizes of all tables, by name.
+    pub fn table_sizes(&self) -> Vec<TableSize> {
+        let mut sizes: BTreeMap<TableName, TableSize> = BTreeMap::new();
+        for size in self.shards.list.iter().flat_map(Shard::table_sizes) {
+            let sum =
+                sizes.entry(size.name.clone()).or_insert_with(|| TableSize { name: size.name, rows: 0, bytes: 0 });
+            sum.rows += size.rows;
+            sum.bytes += size.bytes;
+        }
+        sizes.into_values().collect()
+    }
+
+    /// What the shards take on disk, in bytes; without memtables and snapshots.
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.table_sizes().iter().map(|t| t.bytes).sum()
+    }
+}
+
+impl Shards {
+    /// Index of the shard that owns the key group which `key` begins with.
+    pub fn of_key(&self, key: &[u8]) -> Result<usize> {
+        let group = key.first_chunk::<2>().map(|g| u16::from_be_bytes(*g));
+        match group {
+            Some(g) if self.groups.contains(&g) => Ok(usize::from(self.of_group[usize::from(g - self.groups.start)])),
+            Some(g) => Err(Error::internal(format!("key group {g} is not of this worker's {:?}", self.groups))),
+            None => Err(Error::internal("a state key does not begin with a key group")),
+        }
+    }
+}
+
+/// Runs `f` for every item, beside one another if there are several: each is mostly waiting for the disk.
+fn each<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    match items {
+        [] => vec![],
+        [one] => vec![f(one)],
+        many => std::thread::scope(|scope| {
+            let threads: Vec<_> = many.iter().map(|item| scope.spawn(|| f(item))).collect();
+            threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        }),
+    }
+}

@@ -52,6 +52,7 @@ impl KeyBatch {
         KeyBatch { bytes: vec![], ends: vec![0] }
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         self.ends.len().saturating_sub(1)
     }
@@ -60,16 +61,19 @@ impl KeyBatch {
         self.len() == 0
     }
 
+    #[inline]
     pub fn get(&self, i: usize) -> &[u8] {
         &self.bytes[self.ends[i]..self.ends[i + 1]]
     }
 
+    #[inline]
     pub fn push(&mut self, key: &[u8]) {
         self.bytes.extend_from_slice(key);
         self.finish_key();
     }
 
     /// Ends the key whose bytes were appended to `bytes`.
+    #[inline]
     pub fn finish_key(&mut self) {
         if self.ends.is_empty() {
             self.ends.push(0);
@@ -83,7 +87,7 @@ impl KeyBatch {
         self.ends.push(0);
     }
 
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
         self.ends.windows(2).map(|w| &self.bytes[w[0]..w[1]])
     }
 }
@@ -163,6 +167,7 @@ impl MemoryTable {
         MemoryTable { spec, rows: Default::default() }
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         self.rows.len()
     }

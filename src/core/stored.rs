@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::SqlType;
+
 /// Names one state table of one job.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TableName {
@@ -61,4 +63,22 @@ pub struct StoredShard {
     pub groups: Range<u16>,
     pub files: Vec<StoredFile>,
     pub tables: Vec<StoredTable>,
+}
+
+/// A stored table and the table of the new graph that goes on with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableMatch {
+    pub stored: TableName,
+    pub table: TableName,
+    /// The new graph carries fewer value columns: the values are rewritten when they are restored.
+    pub narrow: Option<NarrowValues>,
+}
+
+/// How stored values become values of fewer columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NarrowValues {
+    /// Of the stored value columns, in order.
+    pub types: Vec<SqlType>,
+    /// Ordinals within them of the columns of the new values, in order.
+    pub keep: Vec<usize>,
 }

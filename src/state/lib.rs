@@ -16,6 +16,7 @@
 
 pub mod budget;
 mod errors;
+mod narrow;
 mod options;
 mod shard;
 pub mod snapshot;

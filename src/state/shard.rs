@@ -1,6 +1,6 @@
 //! One shard: a range of key groups in a RocksDB of its own, opened at the first write or from a checkpoint's files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -8,14 +8,13 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use rocksdb::properties::{ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE};
 use rocksdb::{BoundColumnFamily, DBWithThreadMode, MultiThreaded, ReadOptions, WriteOptions};
-use thalweg_core::stored::{StoredFile, StoredTable, TableName};
+use thalweg_core::stored::{StoredFile, StoredTable, TableMatch, TableName};
 use thalweg_core::{Error, Result};
 
 use crate::budget::Budget;
 use crate::snapshot::{ShardSnapshot, SnapshotFile, StoredFiles};
-use crate::split;
 use crate::worker::{RestoredShard, TableSize};
-use crate::{errors, options};
+use crate::{errors, narrow, options, split};
 
 pub(crate) type Db = DBWithThreadMode<MultiThreaded>;
 
@@ -51,13 +50,13 @@ impl Shard {
         }
     }
 
-    /// Opens `restored`, keeping `groups` of it. `rename` says under which name a stored table goes on; `None`: dropped.
+    /// Opens `restored`, keeping `groups` of it. `matches`: stored table → how it goes on; a table without is dropped.
     pub fn restore(
         worker_dir: &Path,
         groups: Range<u16>,
         budget: Arc<Budget>,
         restored: &RestoredShard,
-        rename: impl Fn(&TableName) -> Option<TableName>,
+        matches: &HashMap<&TableName, &TableMatch>,
     ) -> Result<Self> {
         let shard = Self::fresh(worker_dir, groups, budget);
         std::fs::create_dir_all(&shard.dir).map_err(|e| errors::file(&shard.dir, "making the state directory", &e))?;
@@ -73,19 +72,29 @@ impl Shard {
         let families = names().chain([DEFAULT_COLUMN_FAMILY]).map(|n| (n, options::open_options(&shard.budget, false)));
         let db = Db::open_cf_with_opts(&options::open_options(&shard.budget, false), &shard.dir, families)
             .map_err(|e| shard.error("opening restored state", &e))?;
+        let drop_family =
+            |family: &str| db.drop_cf(family).map_err(|e| shard.error("dropping a table that is no longer used", &e));
         let mut kept = BTreeMap::new();
         for table in &restored.tables {
-            match rename(&table.name) {
-                Some(name) => {
-                    kept.insert(name, table.column_family.clone());
+            match matches.get(&table.name) {
+                Some(m) => {
+                    kept.insert(m.table.clone(), table.column_family.clone());
                 }
-                None => db
-                    .drop_cf(&table.column_family)
-                    .map_err(|e| shard.error("dropping a table that is no longer used", &e))?,
+                None => drop_family(&table.column_family)?,
             }
         }
         split::drop_outside(&db, kept.values().map(String::as_str), &shard.groups, &restored.groups)
             .map_err(|e| shard.error("splitting a shard", &e))?;
+        for m in matches.values() {
+            let (Some(narrow), Some(family)) = (&m.narrow, kept.get_mut(&m.table)) else { continue };
+            let narrowed = free_name(&m.table, |name| names().any(|n| n == name));
+            db.create_cf(&narrowed, &options::open_options(&shard.budget, false))
+                .map_err(|e| shard.error("making a state table", &e))?;
+            narrow::rewrite(&db, family, &narrowed, &shard.groups, narrow)
+                .map_err(|e| e.context(format!("state table {}", m.stored)))?;
+            drop_family(family)?;
+            *family = narrowed;
+        }
         *shard.tables.lock() = kept;
         shard.db.set(db).ok().expect("just made");
         Ok(shard)
@@ -114,12 +123,7 @@ impl Shard {
             self.db.set(db).ok().expect("opened under the lock only");
         }
         // A family keeps the name of its first table; when that table comes back as another, it needs another name.
-        let mut name = table.to_string();
-        let mut n = 2;
-        while tables.values().any(|v| *v == name) {
-            name = format!("{table}~{n}");
-            n += 1;
-        }
+        let name = free_name(table, |name| tables.values().any(|v| *v == name));
         let db = self.db.get().expect("opened above");
         db.create_cf(&name, &options::open_options(&self.budget, false))
             .map_err(|e| self.error("making a state table", &e))?;
@@ -203,6 +207,12 @@ impl Shard {
             })
             .collect()
     }
+}
+
+/// A name for a table's column family that no other one has.
+fn free_name(table: &TableName, is_taken: impl Fn(&str) -> bool) -> String {
+    let numbered = (2..).map(|n| format!("{table}~{n}"));
+    std::iter::once(table.to_string()).chain(numbered).find(|name| !is_taken(name)).expect("numbers do not end")
 }
 
 /// Puts a checkpoint's file into a shard's directory: hard-linked if it never changes, else copied.

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, StringArray};
 use proptest::prelude::*;
+use thalweg_core::SqlType;
 use thalweg_core::key_group::groups_of;
 use thalweg_core::state::{KeyBatch, MemoryTable, StateTable, StateTableSpec, WriteBatch, WriteOp};
-use thalweg_core::stored::{StoredFile, TableName};
+use thalweg_core::stored::{NarrowValues, StoredFile, TableMatch, TableName};
+use thalweg_core::value::ValueCodec;
 use thalweg_core::{Error, ErrorCode};
 
 use crate::*;
@@ -82,10 +86,15 @@ fn store(snapshots: Vec<ShardSnapshot>, storage: &Path, attempt: u64, checkpoint
     shards
 }
 
+fn goes_on(stored: &TableName, table: &TableName) -> TableMatch {
+    TableMatch { stored: stored.clone(), table: table.clone(), narrow: None }
+}
+
 fn same_names(shards: &[RestoredShard]) -> Restore {
-    let mut matches: Vec<_> = shards.iter().flat_map(|s| &s.tables).map(|t| (t.name.clone(), t.name.clone())).collect();
-    matches.sort();
-    matches.dedup();
+    let mut names: Vec<_> = shards.iter().flat_map(|s| &s.tables).map(|t| t.name.clone()).collect();
+    names.sort();
+    names.dedup();
+    let matches = names.into_iter().map(|n| goes_on(&n, &n)).collect();
     Restore { shards: shards.to_vec(), matches }
 }
 
@@ -314,7 +323,7 @@ fn state_goes_on_under_another_name_and_the_rest_is_dropped() {
     };
     // Variant 1 goes on as 2; a new table comes as 1, whose column family's name is taken.
     for (attempt, from) in [(2, &a), (3, &b)] {
-        let restore = Restore { shards: shards.clone(), matches: vec![(from.clone(), b.clone())] };
+        let restore = Restore { shards: shards.clone(), matches: vec![goes_on(from, &b)] };
         let dir = root.path().join(format!("w{attempt}"));
         let state = state(&dir, 0..GROUPS, &restore).unwrap();
         let kept = state.table(OPERATOR, b.variant, &spec("t")).unwrap();
@@ -329,6 +338,47 @@ fn state_goes_on_under_another_name_and_the_rest_is_dropped() {
         shards = store(state.snapshot(1).unwrap(), &storage, attempt, 1);
         let names: Vec<_> = shards[0].tables.iter().map(|t| t.name.clone()).collect();
         assert_eq!(names, [a.clone(), b.clone()]);
+    }
+}
+
+#[test]
+fn values_lose_the_columns_that_are_no_longer_carried() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = root.path().join("storage");
+    std::fs::create_dir(&storage).unwrap();
+    let types = vec![SqlType::BigInt, SqlType::STRING, SqlType::Int];
+    let encoded = |types: &[SqlType], columns: &[ArrayRef]| {
+        let mut values = KeyBatch::new();
+        ValueCodec::new(types.to_vec()).encode(columns, columns[0].len(), &mut values).unwrap();
+        values
+    };
+    const ROWS: u32 = 20_000;
+    let columns: [ArrayRef; 3] = [
+        Arc::new(Int64Array::from_iter_values((0..ROWS).map(i64::from))),
+        Arc::new(StringArray::from_iter((0..ROWS).map(|i| (i % 3 > 0).then(|| format!("name {i}"))))),
+        Arc::new(Int32Array::from_iter((0..ROWS).map(|i| Some(i as i32 * 2)))),
+    ];
+    let put = |table: &mut dyn StateTable, values: &KeyBatch| {
+        let mut batch = WriteBatch::default();
+        for (i, value) in values.iter().enumerate() {
+            batch.put(key(i as u16 % GROUPS, &(i as u32).to_be_bytes()), value);
+        }
+        table.write(batch).unwrap();
+    };
+    let name = TableName::new(OPERATOR, 7, "t");
+    let shards = {
+        let (state, mut table) = open(root.path(), 0, 1, &Restore::default()).swap_remove(0);
+        put(&mut *table, &encoded(&types, &columns));
+        store(state.snapshot(1).unwrap(), &storage, 0, 1)
+    };
+    let keep = vec![2, 0];
+    let narrow = Some(NarrowValues { types: types.clone(), keep });
+    let restore = Restore { shards, matches: vec![TableMatch { narrow, ..goes_on(&name, &name) }] };
+    let mut expected = MemoryTable::new(spec("t"));
+    put(&mut expected, &encoded(&[SqlType::Int, SqlType::BigInt], &[columns[2].clone(), columns[0].clone()]));
+    for workers in open(root.path(), 1, 2, &restore) {
+        let groups = workers.0.config().groups.clone();
+        assert!(all(&*workers.1, groups.clone()) == all(&expected, groups));
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use thalweg_core::state::{StateTable, StateTableSpec};
-use thalweg_core::stored::{StoredFile, StoredShard, StoredTable, TableName};
+use thalweg_core::stored::{StoredFile, StoredShard, StoredTable, TableMatch, TableName};
 use thalweg_core::{Error, Result};
 
 use crate::budget::Budget;
@@ -44,8 +44,8 @@ pub struct StateConfig {
 pub struct Restore {
     /// Stored shards that hold key groups of this worker, whole or in part; others are ignored.
     pub shards: Vec<RestoredShard>,
-    /// (stored table, the table of the new graph that goes on with it). Stored tables that are not listed are dropped.
-    pub matches: Vec<(TableName, TableName)>,
+    /// Stored tables that go on. Those that are not listed are dropped.
+    pub matches: Vec<TableMatch>,
 }
 
 /// A shard of a checkpoint, its files on this machine.
@@ -102,15 +102,14 @@ impl WorkerState {
                 config.groups, config.max_parallelism
             )));
         }
-        let matches: HashMap<&TableName, &TableName> = restore.matches.iter().map(|(from, to)| (from, to)).collect();
-        let rename = |name: &TableName| matches.get(name).map(|to| (*to).clone());
+        let matches: HashMap<&TableName, &TableMatch> = restore.matches.iter().map(|m| (&m.stored, m)).collect();
         let ranges: Vec<_> = restore.shards.iter().map(|s| s.groups.clone()).collect();
         let parts = split::parts(&config.groups, &ranges)?;
         let open = |part: &split::Part| match part.stored {
             None => Ok(Shard::fresh(&config.dir, part.groups.clone(), config.budget.clone())),
             Some(i) => {
                 let (groups, budget) = (part.groups.clone(), config.budget.clone());
-                Shard::restore(&config.dir, groups, budget, &restore.shards[i], rename)
+                Shard::restore(&config.dir, groups, budget, &restore.shards[i], &matches)
             }
         };
         let list = each(&parts, open).into_iter().collect::<Result<Vec<_>>>()?;

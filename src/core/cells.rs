@@ -130,17 +130,20 @@ impl<'a> Cells<'a> {
         checked.collect()
     }
 
+    #[inline]
     pub fn is_null(&self, row: usize) -> bool {
         matches!(self.shape, Shape::Null) || self.nulls.is_some_and(|n| n.is_null(row))
     }
 }
 
 /// Cell `row` of a `Shape::Bytes`.
+#[inline]
 pub(crate) fn bytes_at<'a>(offsets: &[i32], data: &'a [u8], row: usize) -> &'a [u8] {
     &data[offsets[row] as usize..offsets[row + 1] as usize]
 }
 
 /// The items of cell `row` of a `Shape::List` or `Shape::Map`.
+#[inline]
 pub(crate) fn items_at(offsets: &[i32], row: usize) -> std::ops::Range<usize> {
     offsets[row] as usize..offsets[row + 1] as usize
 }
@@ -251,6 +254,7 @@ impl CellsBuilder {
     }
 
     /// A NULL, with the filler that Arrow wants below it.
+    #[inline]
     pub fn push_null(&mut self) {
         self.rows += 1;
         self.nulls.append_null();
@@ -274,18 +278,21 @@ impl CellsBuilder {
     }
 
     /// Counts a cell whose value the caller pushes to `shape`.
+    #[inline]
     pub fn push_valid(&mut self) {
         self.rows += 1;
         self.nulls.append_non_null();
     }
 
     /// Counts many cells at once.
+    #[inline]
     pub fn push_all_valid(&mut self, rows: usize) {
         self.rows += rows;
         self.nulls.append_n_non_nulls(rows);
     }
 
     /// Cells so far.
+    #[inline]
     pub fn len(&self) -> usize {
         self.rows
     }
@@ -355,17 +362,45 @@ fn map_fields(entries: &FieldRef) -> Result<(&FieldRef, &FieldRef)> {
 }
 
 /// Ends a cell of a `Bytes`, `List` or `Map` builder; `None` beyond what 32-bit offsets reach.
+#[inline]
 pub(crate) fn push_end(ends: &mut Vec<i32>, end: usize) -> Option<()> {
     ends.push(i32::try_from(end).ok()?);
     Some(())
 }
 
+/// Copies `from` to the begin of `to`. Most strings are short, and for those the call of a general copy is what
+/// costs: up to 16 bytes are copied as two words that may overlap.
+#[inline]
+pub(crate) fn copy_short(from: &[u8], to: &mut [u8]) {
+    #[inline]
+    fn two<const N: usize>(from: &[u8], to: &mut [u8]) -> Option<()> {
+        let (first, last) = (*from.first_chunk::<N>()?, *from.last_chunk::<N>()?);
+        *to.first_chunk_mut()? = first;
+        *to.last_chunk_mut()? = last;
+        Some(())
+    }
+    let to = &mut to[..from.len()];
+    match from.len() {
+        0 => {}
+        1..4 => {
+            to[0] = from[0];
+            to[from.len() / 2] = from[from.len() / 2];
+            to[from.len() - 1] = from[from.len() - 1];
+        }
+        4..8 => two::<4>(from, to).expect("both are long enough"),
+        8..=16 => two::<8>(from, to).expect("both are long enough"),
+        _ => to.copy_from_slice(from),
+    }
+}
+
 /// Equal floats have equal bits: 0.0 for -0.0, one NaN.
+#[inline]
 pub(crate) fn canonical_f32(v: f32) -> f32 {
     if v.is_nan() { f32::from_bits(0x7fc0_0000) } else { v + 0.0 }
 }
 
 /// Equal floats have equal bits: 0.0 for -0.0, one NaN.
+#[inline]
 pub(crate) fn canonical_f64(v: f64) -> f64 {
     if v.is_nan() { f64::from_bits(0x7ff8_0000_0000_0000) } else { v + 0.0 }
 }
@@ -406,5 +441,21 @@ fn has_floats(ty: &DataType) -> bool {
         DataType::List(f) | DataType::Map(f, _) => has_floats(f.data_type()),
         DataType::Struct(fields) => fields.iter().any(|f| has_floats(f.data_type())),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_copies_are_whole_and_touch_nothing_else() {
+        let from: Vec<u8> = (1..=40).collect();
+        for n in 0..=40 {
+            let mut to = vec![0; 41];
+            copy_short(&from[..n], &mut to);
+            assert_eq!(to[..n], from[..n]);
+            assert!(to[n..].iter().all(|b| *b == 0));
+        }
     }
 }

@@ -56,19 +56,17 @@ pub(crate) fn weights_array(weights: Vec<i64>) -> Option<Int64Array> {
 /// Per distinct key whose weights do not sum to 0: a row that has it, and the sum; in key order.
 pub(crate) fn net(keys: &KeyBatch, weights: &[i64]) -> Result<Vec<(u32, i64)>> {
     let mut net: Vec<(u32, i64)> = Vec::with_capacity(keys.len());
+    let mut prefix = None;
     for entry in sorted(keys) {
         let weight = weights[entry.row as usize];
+        // The sort entry's prefix tells most different keys apart without a look at them.
+        let may_equal = prefix.replace(entry.prefix) == Some(entry.prefix);
         match net.last_mut() {
-            Some((row, sum)) if keys.get(*row as usize) == keys.get(entry.row as usize) => {
+            Some((row, sum)) if may_equal && keys.get(*row as usize) == keys.get(entry.row as usize) => {
                 *sum = add_weights(*sum, weight)?;
             }
-            last => {
-                let cancelled = matches!(last, Some((_, 0)));
-                if cancelled {
-                    net.pop();
-                }
-                net.push((entry.row, weight));
-            }
+            Some(cancelled @ (_, 0)) => *cancelled = (entry.row, weight),
+            _ => net.push((entry.row, weight)),
         }
     }
     if matches!(net.last(), Some((_, 0))) {

@@ -36,7 +36,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, i256};
 
 use crate::cells::{
-    Cells, CellsBuilder, Shape, ShapeBuilder, bytes_at, canonical_f32, canonical_f64, items_at, push_end,
+    Cells, CellsBuilder, Shape, ShapeBuilder, bytes_at, canonical_f32, canonical_f64, copy_short, items_at, push_end,
 };
 use crate::error::{Error, Result};
 use crate::key_group::PREFIX_BYTES;
@@ -72,11 +72,13 @@ impl KeyOrder {
         KeyOrder { ty, descending: false, nulls_first: true }
     }
 
+    #[inline]
     fn null_marker(&self) -> u8 {
         if self.nulls_first { NULL_FIRST } else { NULL_LAST }
     }
 
     /// What value bytes are xored with.
+    #[inline]
     fn mask(&self) -> u8 {
         if self.descending { 0xff } else { 0 }
     }
@@ -299,8 +301,8 @@ fn encode_fixed(
     let keys = &mut out.bytes[base..];
     let mut at = 0;
     if let Some(groups) = groups {
-        for (key, group) in keys.chunks_exact_mut(stride).zip(groups) {
-            key[..PREFIX_BYTES].copy_from_slice(&group.to_be_bytes());
+        for (i, group) in groups.iter().enumerate() {
+            *keys[i * stride..].first_chunk_mut().expect("room for the group") = group.to_be_bytes();
         }
         at = PREFIX_BYTES;
     }
@@ -319,11 +321,21 @@ fn encode_fixed(
 
 #[inline]
 fn put_strided<const N: usize, T: FixedKey<N>>(values: &[T], mask: u8, keys: &mut [u8], stride: usize, at: usize) {
-    for (key, v) in keys.chunks_exact_mut(stride).zip(values) {
-        let cell = &mut key[at..at + 1 + N];
-        cell[0] = VALUE;
-        cell[1..].copy_from_slice(&v.to_key(mask));
+    // Indices and array assignments: iterators and slice copies of the standard library are calls here unless the
+    // whole crate is one code generation unit.
+    let mut from = at;
+    for v in values {
+        put_cell(*v, mask, keys, from);
+        from += stride;
     }
+}
+
+/// Marker and value at `from`.
+#[inline]
+fn put_cell<const N: usize, T: FixedKey<N>>(v: T, mask: u8, out: &mut [u8], from: usize) {
+    let (marker, rest) = out[from..].split_first_mut().expect("room for the marker");
+    *marker = VALUE;
+    *rest.first_chunk_mut().expect("room for the value") = v.to_key(mask);
 }
 
 /// Keys of different lengths: first all lengths, column by column; then all bytes, column by column.
@@ -341,7 +353,7 @@ fn encode_variable(groups: Option<&[u16]>, cells: &[Cells], orders: &[KeyOrder],
     out.bytes.resize(end, 0);
     if let Some(groups) = groups {
         for (place, group) in places.iter_mut().zip(groups) {
-            out.bytes[*place..*place + PREFIX_BYTES].copy_from_slice(&group.to_be_bytes());
+            *out.bytes[*place..].first_chunk_mut().expect("room for the group") = group.to_be_bytes();
             *place += PREFIX_BYTES;
         }
     }
@@ -429,7 +441,7 @@ fn put_column(cells: &Cells, prepared: &Prepared, order: &KeyOrder, out: &mut [u
                 }
                 (Shape::Bytes { offsets, data }, Prepared::Plain) => {
                     let bytes = bytes_at(offsets, data, row);
-                    out[from..from + bytes.len()].copy_from_slice(bytes);
+                    copy_short(bytes, &mut out[from..]);
                     out[from + bytes.len()] = STRING_END;
                     *place += bytes.len() + 1;
                 }
@@ -460,9 +472,7 @@ fn put_placed<const N: usize, T: FixedKey<N>>(
     places: &mut [usize],
 ) {
     let put = |place: &mut usize, v: T, out: &mut [u8]| {
-        let cell = &mut out[*place..*place + 1 + N];
-        cell[0] = VALUE;
-        cell[1..].copy_from_slice(&v.to_key(mask));
+        put_cell(v, mask, out, *place);
         *place += 1 + N;
     };
     match nulls {
@@ -480,6 +490,7 @@ fn put_placed<const N: usize, T: FixedKey<N>>(
     }
 }
 
+#[inline]
 fn needs_escape(bytes: &[u8]) -> bool {
     // In blocks without an early exit: the compiler makes vector code of it.
     bytes.chunks(1024).any(|block| block.iter().fold(false, |any, b| any | (*b <= STRING_ESCAPE)))
@@ -489,6 +500,7 @@ fn escaped_len(bytes: &[u8]) -> usize {
     bytes.len() + 1 + bytes.iter().filter(|b| **b <= STRING_ESCAPE).count()
 }
 
+#[inline]
 fn put_escaped(bytes: &[u8], out: &mut [u8]) -> usize {
     let mut at = 0;
     for b in bytes {
@@ -592,12 +604,14 @@ fn decode_all_valid<const N: usize, T: FixedKey<N>>(mask: u8, keys: &mut [&[u8]]
     Some(())
 }
 
+#[inline]
 fn take_fixed<const N: usize, T: FixedKey<N>>(rest: &mut &[u8], mask: u8) -> Option<T> {
     let (bytes, after) = rest.split_first_chunk::<N>()?;
     *rest = after;
     Some(T::from_key(*bytes, mask))
 }
 
+#[inline]
 fn take_byte(rest: &mut &[u8]) -> Option<u8> {
     let (byte, after) = rest.split_first()?;
     *rest = after;

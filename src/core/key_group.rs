@@ -86,6 +86,7 @@ fn fold(x: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
+#[inline]
 fn absorb_bytes(h: u64, bytes: &[u8]) -> u64 {
     let mut h = h ^ bytes.len() as u64;
     let mut words = bytes.chunks_exact(8);
@@ -94,11 +95,22 @@ fn absorb_bytes(h: u64, bytes: &[u8]) -> u64 {
     }
     let rest = words.remainder();
     if !rest.is_empty() {
-        let mut word = [0; 8];
-        word[..rest.len()].copy_from_slice(rest);
-        h = fold(h ^ u64::from_le_bytes(word));
+        h = fold(h ^ short_word(rest));
     }
     absorb(h, 0)
+}
+
+/// 1 to 7 bytes as a little-endian word filled up with 0, by reads that overlap where bytes are equal: a copy of so
+/// few bytes would cost more than the rest of the hash.
+#[inline]
+fn short_word(bytes: &[u8]) -> u64 {
+    let n = bytes.len();
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << (8 * (n - 4))
+    } else {
+        let at = |i: usize| u64::from(bytes[i]) << (8 * i);
+        at(0) | at(n / 2) | at(n - 1)
+    }
 }
 
 #[inline]
@@ -177,12 +189,14 @@ fn absorb_cell(cells: &Cells, row: usize, h: u64) -> u64 {
 }
 
 /// The key group of a hash.
+#[inline]
 pub fn key_group(hash: u64, max_parallelism: u16) -> u16 {
     // Multiply-shift on the upper half: uniform, no division.
     (((hash >> 32) * u64::from(max_parallelism)) >> 32) as u16
 }
 
 /// The worker that owns a key group.
+#[inline]
 pub fn worker_of(group: u16, max_parallelism: u16, workers: usize) -> usize {
     usize::from(group) * workers / usize::from(max_parallelism)
 }

@@ -122,7 +122,8 @@ fn opaque_column(codec: &ValueCodec, column: &ArrayRef) -> Result<ArrayRef> {
 /// key itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SortEntry {
-    prefix: u64,
+    /// Different for different keys only.
+    pub prefix: u64,
     pub row: u32,
 }
 

@@ -106,6 +106,15 @@ pub enum WriteOp {
     DeleteRange(Box<[u8]>, Box<[u8]>),
 }
 
+impl WriteOp {
+    /// The key; of a range delete its first one.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            WriteOp::Put(key, _) | WriteOp::Delete(key) | WriteOp::DeleteRange(key, _) => key,
+        }
+    }
+}
+
 impl WriteBatch {
     pub fn put(&mut self, key: impl Into<Box<[u8]>>, value: impl Into<Box<[u8]>>) {
         self.ops.push(WriteOp::Put(key.into(), value.into()));

@@ -25,7 +25,7 @@ use arrow::array::ArrayRef;
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, IntervalMonthDayNano, i256};
 
-use crate::cells::{Cells, CellsBuilder, Shape, ShapeBuilder, bytes_at, items_at, push_end};
+use crate::cells::{Cells, CellsBuilder, Shape, ShapeBuilder, bytes_at, copy_short, items_at, push_end};
 use crate::error::{Error, Result};
 use crate::state::KeyBatch;
 use crate::types::SqlType;
@@ -144,6 +144,7 @@ fn put_varint(mut v: u64, out: &mut [u8], at: &mut usize) {
     *at += 1;
 }
 
+#[inline]
 pub(crate) fn append_varint(mut v: u64, out: &mut Vec<u8>) {
     while v >= 0x80 {
         out.push(v as u8 | 0x80);
@@ -152,6 +153,7 @@ pub(crate) fn append_varint(mut v: u64, out: &mut Vec<u8>) {
     out.push(v as u8);
 }
 
+#[inline]
 pub(crate) fn append_signed(v: i64, out: &mut Vec<u8>) {
     append_varint(zigzag(v), out);
 }
@@ -164,26 +166,30 @@ pub(crate) fn take_varint(rest: &mut &[u8]) -> Option<u64> {
         return Some(u64::from(*first));
     }
     let mut v = u64::from(first & 0x7f);
-    for (i, byte) in after.iter().take(VARINT_BYTES_MAX - 1).enumerate() {
-        let bits = u64::from(byte & 0x7f);
-        let shift = 7 * (i as u32 + 1);
+    let mut shift = 7;
+    let mut bytes = after;
+    while let [byte, after @ ..] = bytes {
+        bytes = after;
         if shift == 63 && *byte > 1 {
             return None;
         }
-        v |= bits << shift;
+        v |= u64::from(byte & 0x7f) << shift;
         if *byte < 0x80 {
-            *rest = &after[i + 1..];
+            *rest = bytes;
             return Some(v);
         }
+        shift += 7;
     }
     None
 }
 
+#[inline]
 pub(crate) fn take_signed(rest: &mut &[u8]) -> Option<i64> {
     take_varint(rest).map(unzigzag)
 }
 
 /// Bytes of the least two's complement.
+#[inline]
 fn i128_len(v: i128) -> usize {
     if v == 0 { 0 } else { (129 - (v ^ (v >> 127)).leading_zeros() as usize).div_ceil(8) }
 }
@@ -276,7 +282,7 @@ fn put_column(cells: &Cells, nested: Option<&KeyBatch>, out: &mut [u8], places: 
     }
     #[inline]
     fn raw(bytes: &[u8], out: &mut [u8], place: &mut usize) {
-        out[*place..*place + bytes.len()].copy_from_slice(bytes);
+        copy_short(bytes, &mut out[*place..]);
         *place += bytes.len();
     }
     match &cells.shape {
@@ -382,12 +388,14 @@ fn append_bitmap(nulls: impl Iterator<Item = bool>, out: &mut Vec<u8>) {
 
 // ---- decoding: every function gives `None` for damaged bytes ----
 
+#[inline]
 fn take_bytes<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     let (bytes, after) = rest.split_at_checked(length)?;
     *rest = after;
     Some(bytes)
 }
 
+#[inline]
 fn take_array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (bytes, after) = rest.split_first_chunk::<N>()?;
     *rest = after;
@@ -411,6 +419,7 @@ fn bit(bitmap: &[u8], i: usize) -> bool {
     bitmap[i / 8] >> (i % 8) & 1 == 1
 }
 
+#[inline]
 fn take_decimal<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let [length] = take_array(rest)?;
     let least = take_bytes(rest, usize::from(length))?;

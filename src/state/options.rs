@@ -1,8 +1,7 @@
 //! How every RocksDB of the process is set up.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, DBCompressionType, DataBlockIndexType, InfoLogger, LogLevel, Options,
-    ReadOptions, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, DBCompressionType, InfoLogger, LogLevel, Options, ReadOptions, WriteOptions,
 };
 
 use crate::budget::Budget;
@@ -69,8 +68,6 @@ fn table_options(budget: &Budget) -> BlockBasedOptions {
     t.set_block_cache(&budget.rocksdb().cache);
     t.set_block_size(BLOCK_BYTES);
     t.set_format_version(6);
-    t.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
-    t.set_data_block_hash_ratio(0.75);
     t.set_bloom_filter(BLOOM_BITS, false);
     t.set_whole_key_filtering(true);
     // Index and filters count in the budget too, and come and go in small blocks, so that a small budget holds.

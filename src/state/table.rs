@@ -62,7 +62,7 @@ impl RocksTable {
     }
 
     /// Applies operations of one shard, in order.
-    fn write_shard(&mut self, shard: usize, ops: &mut dyn Iterator<Item = WriteOp>) -> Result<()> {
+    fn write_shard<'a>(&mut self, shard: usize, ops: impl Iterator<Item = &'a WriteOp>) -> Result<()> {
         let mut ops = ops.peekable();
         if self.families[shard].is_none() {
             // Nothing is there to be deleted.
@@ -187,35 +187,43 @@ impl StateTable for RocksTable {
     }
 
     fn write(&mut self, batch: WriteBatch) -> Result<()> {
-        let mut ops = batch.ops;
-        if ops.is_empty() {
-            return Ok(());
+        let ops = &batch.ops[..];
+        let order = write_order(ops);
+        if let [_] = self.shards.list[..] {
+            ops.iter().try_for_each(|op| self.shards.of_key(op.key()).map(|_| ()))?;
+            return self.write_shard(0, order.iter().map(|i| &ops[*i as usize]));
         }
-        // Sorted keys go into a memtable much faster; a stable sort keeps the order per key, which is all that counts
-        // while no range is deleted.
-        let has_ranges = ops.iter().any(|op| matches!(op, WriteOp::DeleteRange(..)));
-        if !has_ranges && !ops.is_sorted_by(|a, b| key_of(a) <= key_of(b)) {
-            ops.sort_by(|a, b| key_of(a).cmp(key_of(b)));
-        }
-        if self.shards.list.len() == 1 {
-            ops.iter().try_for_each(|op| self.shards.of_key(key_of(op)).map(|_| ()))?;
-            return self.write_shard(0, &mut ops.into_iter());
-        }
-        let mut by_shard: Vec<Vec<WriteOp>> = self.shards.list.iter().map(|_| vec![]).collect();
-        for op in ops {
-            by_shard[self.shards.of_key(key_of(&op))?].push(op);
+        let mut by_shard: Vec<Vec<&WriteOp>> = self.shards.list.iter().map(|_| vec![]).collect();
+        for op in order.iter().map(|i| &ops[*i as usize]) {
+            by_shard[self.shards.of_key(op.key())?].push(op);
         }
         for (shard, ops) in by_shard.into_iter().enumerate() {
-            self.write_shard(shard, &mut ops.into_iter())?;
+            self.write_shard(shard, ops.into_iter())?;
         }
         Ok(())
     }
 }
 
-fn key_of(op: &WriteOp) -> &[u8] {
-    match op {
-        WriteOp::Put(key, _) | WriteOp::Delete(key) | WriteOp::DeleteRange(key, _) => key,
+/// The order in which operations are applied: sorted keys go into a memtable much faster. Operations on one key keep their
+/// order, which is all that counts while no range is deleted; else all keep theirs.
+fn write_order(ops: &[WriteOp]) -> Vec<u32> {
+    let has_ranges = ops.iter().any(|op| matches!(op, WriteOp::DeleteRange(..)));
+    if has_ranges || ops.is_sorted_by(|a, b| a.key() <= b.key()) {
+        return (0..ops.len() as u32).collect();
     }
+    // Most comparisons are decided by the first bytes, without a look at memory elsewhere.
+    let first_bytes = |key: &[u8]| {
+        let mut bytes = [0; 16];
+        let n = key.len().min(16);
+        bytes[..n].copy_from_slice(&key[..n]);
+        u128::from_be_bytes(bytes)
+    };
+    let mut order: Vec<(u128, u32)> = ops.iter().zip(0..).map(|(op, i)| (first_bytes(op.key()), i)).collect();
+    order.sort_unstable_by(|a, b| {
+        let whole = || ops[a.1 as usize].key().cmp(ops[b.1 as usize].key());
+        a.0.cmp(&b.0).then_with(whole).then(a.1.cmp(&b.1))
+    });
+    order.into_iter().map(|(_, i)| i).collect()
 }
 
 /// First key of a scan, and the first key behind it (`None`: the end of the table).

@@ -466,17 +466,26 @@ fn a_directory_that_cannot_be_written_is_named() {
     assert!(e.message().contains(file.to_str().unwrap()), "{e:?}");
 }
 
+/// CPU time of this process so far, in milliseconds (steps of 10): on a busy machine it says more than the clock.
+fn cpu_ms() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    fields.get(11..13).map_or(0, |f| f.iter().filter_map(|t| t.parse::<u64>().ok()).sum::<u64>() * 10)
+}
+
 /// Not run by default: prints the delay of a checkpoint tick for 10 M keys of which 1 % are dirty.
 #[test]
 #[ignore = "a measurement, half a minute"]
 fn measure_snapshot_of_10_m_keys() {
-    let root = tempfile::tempdir_in(std::env::var("THALWEG_BENCH_DIR").unwrap_or("/tmp".into())).unwrap();
+    let dir = std::env::var("THALWEG_BENCH_DIR").unwrap_or("/tmp".into());
+    let root = tempfile::tempdir_in(dir).unwrap();
     let mut hash = 1u64;
     let mut random_key = move || {
         hash = hash.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (hash >> 33) % 10_000_000
     };
     let keyed = |i: u64| key((i % u64::from(GROUPS)) as u16, &i.to_be_bytes());
+    let value = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes().repeat(3);
     let config = |dir: &str| StateConfig {
         dir: root.path().join(dir),
         groups: 0..GROUPS,
@@ -484,58 +493,57 @@ fn measure_snapshot_of_10_m_keys() {
         backend: Backend::RocksDb,
         budget: Budget::new(1 << 30),
     };
-    let start = std::time::Instant::now();
+    let timed = |what: &str, f: &mut dyn FnMut()| {
+        let (start, cpu) = (std::time::Instant::now(), cpu_ms());
+        f();
+        println!("{what}: {} ms, {} ms of CPU", start.elapsed().as_millis(), cpu_ms() - cpu);
+    };
     let s = WorkerState::new(config("w"), &Restore::default()).unwrap();
     let mut table = s.table(OPERATOR, 1, &spec("t")).unwrap();
-    for chunk in 0..100u64 {
-        let mut batch = WriteBatch::default();
-        for i in 0..100_000 {
-            batch.put(keyed(chunk * 100_000 + i), vec![i as u8; 24]);
+    timed("write 10 M rows", &mut || {
+        for chunk in 0..100u64 {
+            let mut batch = WriteBatch::default();
+            for i in 0..100_000 {
+                batch.put(keyed(chunk * 100_000 + i), value(i));
+            }
+            table.write(batch).unwrap();
         }
-        table.write(batch).unwrap();
-    }
-    println!("10 M rows written in {:?}", start.elapsed());
+    });
     let storage = root.path().join("storage");
     std::fs::create_dir(&storage).unwrap();
     let mut shards = vec![];
-    for n in 1..12 {
+    for n in 1..8 {
         let mut batch = WriteBatch::default();
         for _ in 0..100_000 {
-            batch.put(keyed(random_key()), vec![n as u8; 24]);
+            batch.put(keyed(random_key()), value(n));
         }
-        let start = std::time::Instant::now();
-        table.write(batch).unwrap();
-        let written = start.elapsed();
-        let snapshot = s.snapshot(n).unwrap();
-        let total = start.elapsed();
+        let mut batch = Some(batch);
+        timed("checkpoint: write", &mut || table.write(batch.take().unwrap()).unwrap());
+        let mut snapshot = None;
+        timed("            snapshot", &mut || snapshot = Some(s.snapshot(n).unwrap()));
+        let snapshot = snapshot.unwrap();
         let new: u64 = snapshot[0].files.iter().filter(|f| f.stored.is_none()).map(|f| f.size).sum();
         shards = store(snapshot, &storage, 0, n);
-        println!("checkpoint {n}: write {written:?}, snapshot {:?}, {} kB new", total - written, new / 1000);
+        println!("            {} kB new", new / 1000);
         s.release_snapshot(n).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        std::thread::sleep(std::time::Duration::from_millis(300));
     }
     let mut keys = KeyBatch::new();
     (0..100_000).for_each(|_| keys.push(&keyed(random_key())));
+    let mut absent = KeyBatch::new();
+    (0..100_000).for_each(|_| absent.push(&keyed(random_key() + 20_000_000)));
     for _ in 0..2 {
-        let start = std::time::Instant::now();
-        assert_eq!(get(&*table, &keys).len(), 100_000);
-        println!("100,000 random keys read in {:?}", start.elapsed());
+        timed("read 100,000 random keys", &mut || assert_eq!(get(&*table, &keys).len(), 100_000));
     }
-    let start = std::time::Instant::now();
-    let mut rows = 0;
-    table
-        .scan_many(&keys, &mut |_, _, _| {
-            rows += 1;
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-    println!("100,000 prefixes scanned in {:?}, {rows} rows", start.elapsed());
+    timed("read 100,000 absent keys", &mut || assert_eq!(get(&*table, &absent).len(), 0));
+    timed("scan 100,000 prefixes", &mut || {
+        table.scan_many(&keys, &mut |_, _, _| ControlFlow::Continue(())).unwrap();
+    });
     drop((s, table));
-    let start = std::time::Instant::now();
-    let s = WorkerState::new(config("again"), &same_names(&shards)).unwrap();
-    println!("restored in {:?}, {} MB", start.elapsed(), s.bytes_on_disk() / 1_000_000);
+    let mut again = None;
+    timed("restore", &mut || again = Some(WorkerState::new(config("again"), &same_names(&shards)).unwrap()));
+    let s = again.unwrap();
+    println!("{} MB on disk", s.bytes_on_disk() / 1_000_000);
     let table = s.table(OPERATOR, 1, &spec("t")).unwrap();
-    let start = std::time::Instant::now();
-    assert_eq!(get(&*table, &keys).len(), 100_000);
-    println!("100,000 random keys read in {:?}", start.elapsed());
+    timed("read 100,000 random keys", &mut || assert_eq!(get(&*table, &keys).len(), 100_000));
 }

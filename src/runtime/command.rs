@@ -22,9 +22,9 @@ pub enum Command {
 /// Worker → coordinator.
 pub enum Answer {
     /// The dataflow is built.
-    Ready { worker: usize },
+    Ready,
     /// All operators of the worker have ended the tick.
-    TickDone { worker: usize, tick: u64, rows_in: u64, wants_tick_at: Option<i64> },
+    TickDone { tick: u64, rows_in: u64, wants_tick_at: Option<i64> },
     /// Everything of a checkpoint tick is flushed and hard-linked.
     CheckpointPart(CheckpointPart),
 }
@@ -36,8 +36,6 @@ pub struct CheckpointPart {
     pub shards: Vec<ShardSnapshot>,
     /// Per source node: where the splits of this worker stand after the tick; those that moved in this attempt.
     pub positions: Vec<(NodeIx, BTreeMap<SplitId, Position>)>,
-    /// Bytes of state on disk.
-    pub state_bytes: u64,
 }
 
 /// To the stager of an attempt.

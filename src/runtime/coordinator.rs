@@ -231,7 +231,16 @@ impl Coordinator {
             }
         }
         self.workers.iter().for_each(|w| w.send(Command::Cancel));
-        if stopped { AttemptEnd::Stopped } else { AttemptEnd::Finished }
+        if stopped {
+            return AttemptEnd::Stopped;
+        }
+        match &self.durable {
+            Some(durable) if durable.pending_bytes() == 0 => match durable.finish().await {
+                Ok(()) => AttemptEnd::Finished,
+                Err(e) => AttemptEnd::Failed(e),
+            },
+            _ => AttemptEnd::Finished,
+        }
     }
 
     fn inputs_ended(&self) -> bool {
@@ -343,7 +352,7 @@ impl Coordinator {
 
     fn on_answer(&mut self, answer: Answer, s: &mut State) {
         match answer {
-            Answer::Ready { .. } => s.ready += 1,
+            Answer::Ready => s.ready += 1,
             Answer::TickDone { tick, rows_in, wants_tick_at, .. } => {
                 if let Some(t) = s.in_flight.iter_mut().find(|(t, _)| *t == tick) {
                     t.1 -= 1;
@@ -388,9 +397,7 @@ impl Coordinator {
             checkpoint: barrier.checkpoint,
             tick: barrier.tick,
             positions: self.positions.clone(),
-            finished: barrier.is_last && self.inputs_ended(),
             parts: barrier.parts,
-            began: barrier.began,
         };
         s.commit_is_last = barrier.is_last;
         s.committing = Some(tokio::spawn(async move { durable.commit(commit).await }));

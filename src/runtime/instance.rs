@@ -154,6 +154,7 @@ struct Instance {
 /// Where an attempt begins.
 struct Begin {
     tick: u64,
+    max_parallelism: u16,
     wall_clock_us: i64,
     positions: BTreeMap<NodeIx, BTreeMap<SplitId, Position>>,
     restore: Restore,
@@ -224,16 +225,19 @@ impl Instance {
             return Ok(Begin {
                 tick: 1,
                 wall_clock_us: now_us(),
+                max_parallelism: self.config.options.max_parallelism,
                 positions: BTreeMap::new(),
                 restore: Restore::default(),
                 durable: None,
             });
         };
         crate::fail_points::pass("attempt-begin")?;
-        let (durable, point) = Durable::begin(config, &self.config, self.metrics.clone(), attempt.clone()).await?;
+        let (durable, point) =
+            Durable::begin(config, &self.config, self.workers(), self.metrics.clone(), attempt.clone()).await?;
         *self.restored.lock().unwrap_or_else(PoisonError::into_inner) = point.report;
         Ok(Begin {
             tick: point.tick + 1,
+            max_parallelism: point.max_parallelism,
             wall_clock_us: point.wall_clock_us,
             positions: point.positions,
             restore: point.restore,
@@ -311,8 +315,8 @@ impl Instance {
                 build: self.config.build.clone(),
                 state: StateConfig {
                     dir: dir.join(format!("state-{worker}")),
-                    groups: groups_of(worker, options.max_parallelism, workers),
-                    max_parallelism: options.max_parallelism,
+                    groups: groups_of(worker, begin.max_parallelism, workers),
+                    max_parallelism: begin.max_parallelism,
                     backend: options.backend,
                     budget: options.budget.clone(),
                 },

@@ -6,6 +6,7 @@ mod attempt;
 mod command;
 mod container;
 mod coordinator;
+mod delivery;
 mod durable;
 mod exchange;
 pub mod fail_points;
@@ -17,7 +18,7 @@ mod sink;
 mod source;
 mod worker;
 
-pub use durable::{DurableConfig, RestoreReport};
+pub use durable::{DurableConfig, RestoreFlags, RestoreReport};
 pub use instance::{InstanceConfig, InstanceHandle, Outcome, Phase, start};
 pub use metrics::Metrics;
 pub use options::{Disturb, RuntimeOptions};

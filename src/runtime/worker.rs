@@ -104,7 +104,7 @@ fn run(allocator: Allocator, task: WorkerTask) -> Result<()> {
     let mut timely = timely::worker::Worker::new(WorkerConfig::default(), allocator, Some(Instant::now()));
     let built = build(&mut timely, &task, &state, &cx)?;
     let lost = |_| Error::cancelled();
-    task.answers.send(Answer::Ready { worker: task.worker }).map_err(lost)?;
+    task.answers.send(Answer::Ready).map_err(lost)?;
 
     let mut rows_of_tick: HashMap<u64, u64> = HashMap::new();
     'run: while !task.attempt.has_failed() {
@@ -133,7 +133,7 @@ fn run(allocator: Allocator, task: WorkerTask) -> Result<()> {
             }
             let wants_tick_at = built.operators.iter().filter_map(|o| o.borrow().wants_tick_at()).min();
             let rows_in = rows_of_tick.remove(&tick.id).unwrap_or(0);
-            let done = Answer::TickDone { worker: task.worker, tick: tick.id, rows_in, wants_tick_at };
+            let done = Answer::TickDone { tick: tick.id, rows_in, wants_tick_at };
             task.answers.send(done).map_err(lost)?;
         }
     }
@@ -164,7 +164,7 @@ fn take_part(task: &WorkerTask, state: &WorkerState, built: &Built, checkpoint: 
     let positions = built.sources.iter().map(|(node, s)| (*node, s.positions())).collect();
     let state_bytes = if shards.is_empty() { 0 } else { state.bytes_on_disk() };
     task.metrics.state_bytes.store(state_bytes, Ordering::Relaxed);
-    Ok(CheckpointPart { worker: task.worker, checkpoint, shards, positions, state_bytes })
+    Ok(CheckpointPart { worker: task.worker, checkpoint, shards, positions })
 }
 
 struct Built {

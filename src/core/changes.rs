@@ -56,10 +56,8 @@ impl Changes {
     /// The given rows, in the given order.
     pub fn take(&self, rows: &UInt32Array) -> Result<Self> {
         let batch = take_record_batch(&self.batch, rows)?;
-        let weights = match &self.weights {
-            None => None,
-            Some(w) => Some(rows.values().iter().map(|&r| w.value(r as usize)).collect()),
-        };
+        let taken = |w: &Int64Array| rows.values().iter().map(|&r| w.value(r as usize)).collect();
+        let weights = self.weights.as_ref().map(taken);
         Ok(Changes { batch, weights })
     }
 

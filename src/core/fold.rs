@@ -137,7 +137,6 @@ impl Folded {
     fn push_group(&mut self, group: &[u32], weights: &[i64]) {
         let weight = |row: u32| weights[row as usize];
         if let [a, b] = *group
-            && (weight(a), weight(b)) != (1, 1)
             && weight(a).abs() == 1
             && weight(a) == -weight(b)
         {

@@ -127,6 +127,7 @@ impl WriteBatch {
 
 /// One table of one operator on one worker: all shards that the worker owns. All keys begin with the key group,
 /// big-endian, and then hold the columns in `core::key` encoding.
+#[allow(clippy::type_complexity)] // An alias of a visitor's type would hide what it is called with.
 pub trait StateTable {
     fn spec(&self) -> &StateTableSpec;
 
@@ -171,6 +172,7 @@ pub struct MemoryTable {
     rows: std::collections::BTreeMap<Box<[u8]>, Box<[u8]>>,
 }
 
+#[allow(clippy::len_without_is_empty)] // `is_empty` is the trait's.
 impl MemoryTable {
     pub fn new(spec: StateTableSpec) -> Self {
         MemoryTable { spec, rows: Default::default() }

@@ -231,7 +231,7 @@ fn print_lines(batch: &RecordBatch, rows: impl Iterator<Item = (String, usize)>)
         .expect("a string takes all");
     }
     out.push('\n');
-    let columns: Vec<Vec<String>> = batch.columns().iter().map(|c| print_column(c)).collect();
+    let columns: Vec<Vec<String>> = batch.columns().iter().map(print_column).collect();
     for (mark, row) in rows {
         out.push_str(&mark);
         for column in &columns {

@@ -1,11 +1,42 @@
-//! To be written.
+//! Union: passes all rows of all inputs (UNION ALL).
 
-use thalweg_core::operator::Operator;
-use thalweg_core::{Error, Result};
-use thalweg_graph::ops::union;
+use arrow::datatypes::SchemaRef;
+use thalweg_core::operator::{Operator, Step, TickCx};
+use thalweg_core::{Changes, Result};
+use thalweg_graph::Output;
+use thalweg_graph::ops::union::UnionSpec;
 
 use crate::BuildCx;
+use crate::expr::to_batch;
 
-pub(crate) fn build(_: BuildCx<'_>, _: &union::UnionSpec) -> Result<Box<dyn Operator>> {
-    Err(Error::internal("not built yet"))
+pub(crate) fn build(cx: BuildCx<'_>, spec: &UnionSpec) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(UnionOperator::new(spec, cx.output())))
+}
+
+/// `… UNION ALL …`.
+#[derive(Debug)]
+pub struct UnionOperator {
+    schema: SchemaRef,
+}
+
+impl UnionOperator {
+    pub fn new(_: &UnionSpec, output: &Output) -> Self {
+        UnionOperator { schema: output.schema() }
+    }
+}
+
+impl Operator for UnionOperator {
+    fn push(&mut self, _: usize, changes: Changes, cx: &mut dyn TickCx) -> Result<()> {
+        let rows = changes.num_rows();
+        if rows > 0 {
+            // The inputs' columns may have other names, and be NOT NULL in one only.
+            let batch = to_batch(self.schema.clone(), changes.batch.columns().to_vec(), rows)?;
+            cx.emit(Changes::new(batch, changes.weights));
+        }
+        Ok(())
+    }
+
+    fn end_tick(&mut self, _: &mut dyn TickCx) -> Result<Step> {
+        Ok(Step::Done)
+    }
 }

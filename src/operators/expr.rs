@@ -1,1 +1,0 @@
-//! Graph expressions → DataFusion physical expressions, evaluated over batches.

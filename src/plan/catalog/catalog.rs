@@ -165,9 +165,11 @@ impl Catalog {
             Some(_) if allowed => Ok(true),
             Some(r) => {
                 let what = if matches!(r, Relation::Table(_)) { "table" } else { "view" };
-                Err(Error::name(format!("there is a {what} \"{}\" already", name.value))
-                    .at(name.place)
-                    .note(format!("DROP {} {} removes it", what.to_uppercase(), crate::sql::name_text(&name.value))))
+                Err(Error::name(format!("there is a {what} \"{}\" already", name.value)).at(name.place).note(format!(
+                    "DROP {} {} removes it",
+                    what.to_uppercase(),
+                    crate::sql::name_text(&name.value)
+                )))
             }
         }
     }

@@ -22,7 +22,9 @@ pub(crate) fn apply_like(t: &CreateTable, like: &LikeClause, base: &Table) -> Re
     merged.columns = columns(t, like, base)?;
     let own_watermark = !t.watermarks.is_empty();
     if let Some(w) = &base.watermark
-        && takes(like, LikeFeature::Watermarks, own_watermark, || clash("watermark", "WATERMARKS", t.watermarks[0].place))?
+        && takes(like, LikeFeature::Watermarks, own_watermark, || {
+            clash("watermark", "WATERMARKS", t.watermarks[0].place)
+        })?
     {
         let column = named(&base.columns[w.column].name);
         merged.watermarks.push(WatermarkDecl { column, expr: w.expr.clone(), text: w.text.clone(), place });

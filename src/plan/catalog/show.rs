@@ -16,7 +16,8 @@ pub fn show_create_table(table: &Table, is_secret: &dyn Fn(&str, &str) -> bool) 
         elements.push(format!("WATERMARK FOR {} AS {}", quoted_name(&table.columns[w.column].name), w.text));
     }
     if let Some(key) = &table.primary_key {
-        let constraint = key.constraint.as_ref().map_or_else(String::new, |c| format!("CONSTRAINT {} ", quoted_name(c)));
+        let constraint =
+            key.constraint.as_ref().map_or_else(String::new, |c| format!("CONSTRAINT {} ", quoted_name(c)));
         let enforced = if key.enforced { "" } else { " NOT ENFORCED" };
         elements.push(format!("{constraint}PRIMARY KEY ({}){enforced}", names(table, &key.columns)));
     }

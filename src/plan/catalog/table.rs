@@ -35,10 +35,21 @@ pub struct Column {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum ColumnKind {
-    Physical { ty: SqlType, nullable: bool },
-    Metadata { ty: SqlType, nullable: bool, key: String, is_virtual: bool },
+    Physical {
+        ty: SqlType,
+        nullable: bool,
+    },
+    Metadata {
+        ty: SqlType,
+        nullable: bool,
+        key: String,
+        is_virtual: bool,
+    },
     /// Over the columns of this table that are not computed. Places in it are those of its `CREATE TABLE`.
-    Computed { expr: Box<Expr>, text: String },
+    Computed {
+        expr: Box<Expr>,
+        text: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,8 +141,9 @@ impl Table {
                     .at(name.place));
             }
             if table.partitioned_by.contains(&column) {
-                return Err(Error::name(format!("the partition column \"{}\" is listed twice", name.value))
-                    .at(name.place));
+                return Err(
+                    Error::name(format!("the partition column \"{}\" is listed twice", name.value)).at(name.place)
+                );
             }
             table.partitioned_by.push(column);
         }
@@ -285,9 +297,7 @@ fn columns(t: &CreateTable) -> Result<Vec<Column>> {
                 key: key.as_ref().map_or_else(|| name.clone(), |k| k.value.clone()),
                 is_virtual: *is_virtual,
             },
-            ColumnDeclKind::Computed { expr, text } => {
-                ColumnKind::Computed { expr: expr.clone(), text: text.clone() }
-            }
+            ColumnDeclKind::Computed { expr, text } => ColumnKind::Computed { expr: expr.clone(), text: text.clone() },
         };
         columns.push(Column { name: name.clone(), kind, comment: comment.clone() });
     }

@@ -8,6 +8,7 @@ use thalweg_core::nearest::{did_you_mean, nearest};
 use thalweg_core::{Error, ErrorCode, Place, Result};
 
 use crate::sql::dialect::FlinkDialect;
+use crate::sql::shell::is_keyword;
 use crate::sql::tokens::{Source, place_of};
 
 /// A name as written, and where.
@@ -21,6 +22,8 @@ static DIALECT: FlinkDialect = FlinkDialect;
 
 /// Depth of nested expressions and queries at most.
 const NESTING_MAX: usize = 64;
+/// How an error calls the place behind the last token.
+pub(crate) const END_OF_STATEMENT: &str = "the end of the statement";
 const NESTED_TOO_DEEPLY: &str = "the statement is nested too deeply";
 /// Characters of a token that an error shows at most.
 const SHOWN_CHARACTERS_MAX: usize = 40;
@@ -46,7 +49,7 @@ impl<'s> Cursor<'s> {
     /// Nothing may follow but semicolons.
     pub fn expect_end(&mut self) -> Result<()> {
         while self.parser.eat_symbol(&Token::SemiColon) {}
-        if self.parser.at_end() { Ok(()) } else { Err(self.parser.expected_here("the end of the statement")) }
+        if self.parser.at_end() { Ok(()) } else { Err(self.parser.expected_here(END_OF_STATEMENT)) }
     }
 }
 
@@ -136,7 +139,9 @@ impl Reading for Parser<'_> {
         match &self.peek_token_ref().token {
             Token::Word(w) if w.quote_style.is_none() && is_reserved(&w.value) => {
                 let word = w.value.clone();
-                Err(self.expected_here(what).note(format!("\"{word}\" is a keyword; as a name it needs backticks: `{word}`")))
+                Err(self
+                    .expected_here(what)
+                    .note(format!("\"{word}\" is a keyword; as a name it needs backticks: `{word}`")))
             }
             Token::Word(w) => {
                 let value = w.value.clone();
@@ -173,17 +178,22 @@ impl Reading for Parser<'_> {
             [rest @ .., last] => format!("{} or {last}", rest.join(", ")),
             [] => "nothing".to_owned(),
         };
-        let e = expected_at(self, self.index(), &list);
-        match &self.peek_token_ref().token {
-            Token::Word(w) if w.quote_style.is_none() => e.propose(did_you_mean(&w.value, words.iter().copied())),
-            _ => e,
+        if let Token::Word(w) = &self.peek_token_ref().token
+            && w.quote_style.is_none()
+            && let Some(proposal) = did_you_mean(&w.value, words.iter().copied())
+        {
+            let e = Error::syntax(format!("expected {list}, found \"{}\"", w.value));
+            return e.at(self.here()).propose(Some(proposal));
         }
+        expected_at(self, self.index(), &list)
     }
 
     fn error_of(&self, e: ParserError) -> Error {
         let message = match e {
             ParserError::RecursionLimitExceeded => {
-                return Error::unsupported(NESTED_TOO_DEEPLY).at(self.here()).note("WITH gives names to the inner parts");
+                return Error::unsupported(NESTED_TOO_DEEPLY)
+                    .at(self.here())
+                    .note("WITH gives names to the inner parts");
             }
             ParserError::ParserError(m) | ParserError::TokenizerError(m) => m,
         };
@@ -192,10 +202,17 @@ impl Reading for Parser<'_> {
         }
         let (message, location) = split_location(&message);
         let index = location.and_then(|l| index_at(self, l));
+        if message.starts_with("Expected an expression, found: ") {
+            // It has read FROM as a name and gives the place behind it.
+            let behind = index.unwrap_or_else(|| token_count(self));
+            return expected_at(self, behind.saturating_sub(1), "an expression");
+        }
         // Without a location sqlparser found the end of the text, or complains of what it has just read.
         let found = message.strip_prefix("Expected: ").and_then(|m| m.rsplit_once(", found: "));
         match found {
-            Some((expected, _)) => expected_at(self, index.unwrap_or_else(|| token_count(self)), &in_our_words(expected)),
+            Some((expected, _)) => {
+                expected_at(self, index.unwrap_or_else(|| token_count(self)), &in_our_words(expected))
+            }
             None => {
                 let mut characters = message.chars();
                 let first = characters.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
@@ -227,16 +244,18 @@ fn place_at(parser: &Parser, index: usize) -> Place {
     if token.token != Token::EOF {
         return place_of(token.span);
     }
-    match index.checked_sub(1) {
-        Some(before) => {
-            let end = parser.token_at(before).span.end;
-            Place::new(end.line as u32, end.column as u32, 1)
-        }
+    // The parser may have gone past the end.
+    match (0..index).rev().map(|i| parser.token_at(i)).find(|t| t.token != Token::EOF) {
+        Some(last) => Place::new(last.span.end.line as u32, last.span.end.column as u32, 1),
         None => Place::new(1, 1, 1),
     }
 }
 
 fn expected_at(parser: &Parser, index: usize, what: &str) -> Error {
+    let lacks_by = (what == END_OF_STATEMENT || what == "\")\"")
+        && ["GROUP", "ORDER", "PARTITION"].iter().any(|w| token_is_word(&parser.token_at(index).token, w))
+        && !token_is_word(&parser.token_at(index + 1).token, "BY");
+    let (index, what) = if lacks_by { (index + 1, "BY") } else { (index, what) };
     if let Some((misspelt, keyword)) = misspelt_keyword(parser, index) {
         let word = &parser.token_at(misspelt).token;
         return Error::syntax(format!("\"{word}\" is not understood here"))
@@ -244,7 +263,7 @@ fn expected_at(parser: &Parser, index: usize, what: &str) -> Error {
             .propose(Some(format!("did you mean \"{keyword}\"?")));
     }
     let found = match &parser.token_at(index).token {
-        Token::EOF => "the end of the statement".to_owned(),
+        Token::EOF => END_OF_STATEMENT.to_owned(),
         Token::SingleQuotedString(s) => format!("'{}'", shortened(s)),
         Token::Word(w) if w.quote_style.is_some() => format!("`{}`", shortened(&w.value)),
         other => format!("\"{}\"", shortened(&other.to_string())),
@@ -274,8 +293,6 @@ const CLAUSE_WORDS: &[&str] = &[
     "EXCEPT",
     "JOIN",
     "INNER",
-    "LEFT",
-    "RIGHT",
     "OUTER",
     "CROSS",
     "VALUES",
@@ -294,13 +311,7 @@ const CLAUSE_WORDS: &[&str] = &[
     "EXCLUDING",
     "DISTINCT",
     "BETWEEN",
-    "WHEN",
-    "THEN",
-    "ELSE",
-    "OVER",
     "EXISTS",
-    "TABLE",
-    "VIEW",
 ];
 
 /// The token at `index` or the one before it (which may have passed as an alias), if it is nearly a keyword.
@@ -308,11 +319,14 @@ fn misspelt_keyword(parser: &Parser, index: usize) -> Option<(usize, &'static st
     let near = |i: usize| {
         let Token::Word(w) = &parser.token_at(i).token else { return None };
         let length = w.value.chars().count();
-        if w.quote_style.is_some() || length < 4 || CLAUSE_WORDS.iter().any(|k| k.eq_ignore_ascii_case(&w.value)) {
+        if w.quote_style.is_some() || length < 4 || is_keyword(&w.value) {
             return None;
         }
-        // A name in common use is no slip, only a letter that is missing, doubled, swapped or wrong is.
-        nearest(&w.value, CLAUSE_WORDS.iter().copied().filter(|k| k.len().abs_diff(length) <= 1)).map(|k| (i, k))
+        // Of several the one that begins like it.
+        let word = w.value.to_uppercase();
+        let common = |k: &str| k.chars().zip(word.chars()).take_while(|(a, b)| a == b).count();
+        let close = |k: &&&str| k.len().abs_diff(length) <= 1 && nearest(&word, [**k]).is_some();
+        CLAUSE_WORDS.iter().filter(close).max_by_key(|k| common(k)).map(|k| (i, *k))
     };
     near(index).or_else(|| index.checked_sub(1).and_then(near))
 }
@@ -320,14 +334,16 @@ fn misspelt_keyword(parser: &Parser, index: usize) -> Option<(usize, &'static st
 /// sqlparser's words for what it expected, in ours.
 fn in_our_words(expected: &str) -> String {
     match expected {
-        "end of statement" => "the end of the statement".to_owned(),
+        "end of statement" => END_OF_STATEMENT.to_owned(),
         "identifier" => "a name".to_owned(),
         "literal string" => "a string in single quotes".to_owned(),
         "literal int" => "a whole number".to_owned(),
         "joined table" => "a table".to_owned(),
         "date/time field" => "a unit such as DAY or HOUR".to_owned(),
         "a value" | "a concrete value" => "a value".to_owned(),
-        "SELECT, VALUES, or a subquery in the query body" => "a query (SELECT, VALUES or a query in parentheses)".to_owned(),
+        "SELECT, VALUES, or a subquery in the query body" => {
+            "a query (SELECT, VALUES or a query in parentheses)".to_owned()
+        }
         symbol if !symbol.is_empty() && symbol.chars().all(|c| c.is_ascii_punctuation()) => format!("\"{symbol}\""),
         other => other.to_owned(),
     }

@@ -37,11 +37,24 @@ pub struct ColumnDecl {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum ColumnDeclKind {
-    Physical { ty: SqlType, nullable: bool, ty_place: Place },
+    Physical {
+        ty: SqlType,
+        nullable: bool,
+        ty_place: Place,
+    },
     /// `METADATA [FROM 'key'] [VIRTUAL]`; without a key it is the column's name.
-    Metadata { ty: SqlType, nullable: bool, ty_place: Place, key: Option<Name>, is_virtual: bool },
+    Metadata {
+        ty: SqlType,
+        nullable: bool,
+        ty_place: Place,
+        key: Option<Name>,
+        is_virtual: bool,
+    },
     /// `AS expr`, with its text.
-    Computed { expr: Box<Expr>, text: String },
+    Computed {
+        expr: Box<Expr>,
+        text: String,
+    },
 }
 
 /// `[CONSTRAINT name] PRIMARY KEY (columns) [NOT ENFORCED]`, or behind a column.
@@ -189,6 +202,9 @@ fn create_table(cursor: &mut Cursor, temporary: bool, from: usize) -> Result<Cre
             return Err(cursor.parser.expected_here("\",\" or \")\""));
         }
     }
+    if !has_body && (cursor.parser.at_end() || cursor.parser.is_symbol(&Token::SemiColon)) {
+        return Err(cursor.parser.expected_here("\"(\""));
+    }
     table_clauses(cursor, &mut table, has_body)?;
     if table.columns.is_empty() && table.like.is_none() {
         return Err(Error::syntax(format!("table {} has no columns", table.name.value)).at(table.name.place));
@@ -267,7 +283,7 @@ fn table_element(cursor: &mut Cursor, table: &mut CreateTable) -> Result<()> {
         }
         parser.expect_word("AS")?;
         let (expr, text) = cursor.expr()?;
-        check_expr(&expr)?;
+        check_expr(&expr, &cursor.source.tokens)?;
         table.watermarks.push(WatermarkDecl { column, expr: Box::new(expr), text: text.to_owned(), place });
         return Ok(());
     }
@@ -319,7 +335,7 @@ fn column(cursor: &mut Cursor, table: &mut CreateTable) -> Result<ColumnDecl> {
     let name = cursor.parser.name("the name of a column")?;
     if cursor.parser.eat_word("AS") {
         let (expr, text) = cursor.expr()?;
-        check_expr(&expr)?;
+        check_expr(&expr, &cursor.source.tokens)?;
         let kind = ColumnDeclKind::Computed { expr: Box::new(expr), text: text.to_owned() };
         return Ok(ColumnDecl { name, kind, comment: comment(&mut cursor.parser)? });
     }

@@ -11,7 +11,7 @@
 
 use sqlparser::ast::{
     CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, Interval,
-    Map, MapEntry, ObjectName, Value, ValueWithSpan,
+    Map, MapEntry, ObjectName, TrimWhereField, Value, ValueWithSpan,
 };
 use sqlparser::dialect::{Dialect, Precedence};
 use sqlparser::keywords::Keyword;
@@ -122,6 +122,7 @@ impl Dialect for FlinkDialect {
             ("TIMESTAMPDIFF" | "TIMESTAMPADD", Token::LParen) => with_unit(parser),
             ("JSON_VALUE" | "JSON_QUERY" | "JSON_EXISTS", Token::LParen) => json_function(parser, &name),
             ("POSITION", Token::LParen) => position(parser),
+            ("TRIM", Token::LParen) if parser.is_word_at(3, "FROM") => return trim(parser),
             ("MAP", Token::LBracket) => map(parser),
             ("INTERVAL", Token::SingleQuotedString(_) | Token::Minus | Token::Plus | Token::Number(..)) => {
                 interval(parser)
@@ -257,6 +258,23 @@ fn position(parser: &mut Parser) -> Result<Expr> {
     Ok(Expr::Position { expr: Box::new(what), r#in: Box::new(within) })
 }
 
+/// `TRIM(LEADING FROM a)`, without the characters: sqlparser wants them. None for any other form.
+fn trim(parser: &mut Parser) -> Option<std::result::Result<Expr, ParserError>> {
+    let Token::Word(side) = &parser.peek_nth_token_ref(2).token else { return None };
+    let trim_where = match side.value.to_ascii_uppercase().as_str() {
+        "BOTH" => TrimWhereField::Both,
+        "LEADING" => TrimWhereField::Leading,
+        "TRAILING" => TrimWhereField::Trailing,
+        _ => return None,
+    };
+    (0..4).for_each(|_| parser.advance_token());
+    let parsed = parser.parse_expr().and_then(|e| {
+        parser.expect_token(&Token::RParen)?;
+        Ok(Expr::Trim { expr: Box::new(e), trim_where: Some(trim_where), trim_what: None, trim_characters: None })
+    });
+    Some(parsed)
+}
+
 /// `MAP[key, value, …]`.
 fn map(parser: &mut Parser) -> Result<Expr> {
     parser.advance_token();
@@ -298,10 +316,7 @@ fn table_argument(parser: &mut Parser) -> Result<Expr> {
     let word = parser.next_token();
     let name = parser.parse_object_name(false).map_err(|e| parser.error_of(e))?;
     let parts = name.0.into_iter().filter_map(|p| p.as_ident().cloned()).collect();
-    Ok(Expr::Prefixed {
-        prefix: ident_of(&word.token, word.span),
-        value: Box::new(Expr::CompoundIdentifier(parts)),
-    })
+    Ok(Expr::Prefixed { prefix: ident_of(&word.token, word.span), value: Box::new(Expr::CompoundIdentifier(parts)) })
 }
 
 fn ident_of(token: &Token, span: Span) -> Ident {

@@ -86,7 +86,9 @@ pub fn type_of_text(text: &str) -> Result<SqlType> {
 fn nested_type(parser: &mut Parser, depth: usize) -> Result<SqlType> {
     let place = parser.here();
     if depth > NESTING_MAX {
-        return Err(Error::unsupported(format!("a type has more than {NESTING_MAX} types within one another")).at(place));
+        return Err(
+            Error::unsupported(format!("a type has more than {NESTING_MAX} types within one another")).at(place)
+        );
     }
     let Token::Word(word) = &parser.peek_token_ref().token else { return Err(parser.expected_here("a type")) };
     let name = word.value.to_ascii_uppercase();
@@ -235,11 +237,9 @@ fn decimal(parser: &mut Parser) -> Result<SqlType> {
     if parser.eat_symbol(&Token::Comma) {
         let (n, place) = number(parser)?;
         if n > precision {
-            return Err(Error::type_(format!(
-                "the scale of DECIMAL({precision}, {n}) is greater than its precision"
-            ))
-            .at(place)
-            .note("DECIMAL(p, s) has p digits, s of them behind the point"));
+            return Err(Error::type_(format!("the scale of DECIMAL({precision}, {n}) is greater than its precision"))
+                .at(place)
+                .note("DECIMAL(p, s) has p digits, s of them behind the point"));
         }
         scale = n;
     }
@@ -310,7 +310,8 @@ pub fn text_of_type(ty: &SqlType) -> String {
 /// A name as it is written in SQL: in backticks if it must be.
 pub fn name_text(name: &str) -> String {
     let plain = name.starts_with(starts_name) && name.chars().all(continues_name);
-    let reserved = is_reserved(name) || nearest(name, TYPE_NAMES.iter().copied()).is_some_and(|n| n.eq_ignore_ascii_case(name));
+    let reserved =
+        is_reserved(name) || nearest(name, TYPE_NAMES.iter().copied()).is_some_and(|n| n.eq_ignore_ascii_case(name));
     if plain && !reserved { name.to_owned() } else { quoted_name(name) }
 }
 
@@ -433,7 +434,8 @@ mod tests {
 
     #[test]
     fn what_is_no_type_of_ours_is_refused() {
-        for text in ["MULTISET<INT>", "INT MULTISET", "TIMESTAMP WITH TIME ZONE", "RAW('a', 'b')", "ROW<a INT, a INT>"] {
+        for text in ["MULTISET<INT>", "INT MULTISET", "TIMESTAMP WITH TIME ZONE", "RAW('a', 'b')", "ROW<a INT, a INT>"]
+        {
             assert!(type_of_text(text).is_err(), "{text}");
         }
         for text in ["", "ARRAY", "ARRAY<INT", "MAP<INT>", "ROW<>", "DECIMAL(", "DECIMAL(a)", "INT INT", "`INT`", "5"] {

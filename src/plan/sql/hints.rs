@@ -105,19 +105,24 @@ fn options_of(text: &HintText) -> Result<Vec<TableOption>> {
                     .at(place)
                     .note("the one hint is OPTIONS('key' = 'value', …), behind the name of a table"));
             }
+            Token::EOF => return Err(Error::syntax("the hint is empty").at(text.place)),
             _ => return Err(parser.expected_here("OPTIONS")),
         }
         parser.advance_token();
         let options = table_options(parser)?;
         parser.eat_symbol(&Token::Comma);
         if let Token::Word(w) = &parser.peek_token_ref().token {
-            return Err(Error::unsupported(format!("the hint {} is not supported", w.value.to_uppercase()))
-                .at(parser.here()));
+            return Err(
+                Error::unsupported(format!("the hint {} is not supported", w.value.to_uppercase())).at(parser.here())
+            );
         }
         cursor.expect_end()?;
         Ok(options)
     };
-    let options = read(&mut cursor).map_err(in_statement)?;
+    let options = match read(&mut cursor) {
+        Err(e) if e.place() == Some(text.place) => return Err(e),
+        read => read.map_err(in_statement)?,
+    };
     let moved = |n: Name| Name { place: n.place.offset_by(text.text_line, text.text_column), ..n };
     Ok(options.into_iter().map(|o| TableOption { key: moved(o.key), value: moved(o.value) }).collect())
 }

@@ -283,10 +283,7 @@ mod tests {
 
     #[test]
     fn doubled_quotes_do_not_end_a_string_or_a_name() {
-        assert_eq!(
-            kinds("'a''b' `c``d`"),
-            [(LexemeKind::String, "'a''b'"), (LexemeKind::QuotedName, "`c``d`")]
-        );
+        assert_eq!(kinds("'a''b' `c``d`"), [(LexemeKind::String, "'a''b'"), (LexemeKind::QuotedName, "`c``d`")]);
     }
 
     #[test]

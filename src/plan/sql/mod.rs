@@ -11,8 +11,8 @@ pub(crate) mod flink_types;
 pub(crate) mod hints;
 pub(crate) mod lexer;
 pub(crate) mod query;
-pub(crate) mod show;
 pub(crate) mod shell;
+pub(crate) mod show;
 pub(crate) mod statement;
 pub(crate) mod tokens;
 
@@ -27,12 +27,10 @@ pub use ddl::{
 pub use flink_types::{name_text, place_of_ident, quoted_name, sql_type_of, text_of_type, type_of_text};
 pub use hints::{Hints, TableHint};
 pub use query::Query;
-pub use shell::{
-    Candidate, CandidateKind, Completion, CompletionWords, TokenClass, classify, complete, keywords,
-};
+pub use shell::{Candidate, CandidateKind, Completion, CompletionWords, TokenClass, classify, complete, keywords};
 pub use statement::{
-    Delete, DropKind, DropObject, Explain, Insert, Parsed, Show, Statement, StatementSet, StopJob, Update, parse_script,
-    parse_statement,
+    Delete, DropKind, DropObject, Explain, Insert, Parsed, Show, Statement, StatementSet, StopJob, Update,
+    parse_script, parse_statement,
 };
 pub use tokens::{
     Completeness, StatementText, fingerprint, is_complete, looks_secret, mask_secrets, place_of, split_script,

@@ -6,7 +6,7 @@ use sqlparser::ast::{self, DataType, Expr, Ident, SelectItem, SetExpr, TableFact
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use thalweg_core::{Error, Place, Result};
 
-use crate::sql::cursor::{Cursor, Reading, parser_over, token_is_word};
+use crate::sql::cursor::{Cursor, END_OF_STATEMENT, Reading, parser_over, token_is_word};
 use crate::sql::hints::Hints;
 use crate::sql::tokens::place_of;
 
@@ -44,7 +44,7 @@ pub(crate) fn query(cursor: &mut Cursor) -> Result<Query> {
     let failed = match cursor.parser.parse_query() {
         Ok(ast) if cursor.parser.at_end() || cursor.parser.is_symbol(&Token::SemiColon) => {
             let to = cursor.parser.index();
-            let tables = check(&ast)?;
+            let tables = check(&ast, &tokens[from..to])?;
             let hints = Hints::read(cursor.source, from, to, &tables)?;
             return Ok(Query { ast, hints, text: cursor.source.text_of(from, to).to_owned(), place });
         }
@@ -78,17 +78,28 @@ fn closer_error(tokens: &[TokenWithSpan], outer: Error) -> Error {
     }
     let Some(&unclosed) = open.last() else { return outer };
     let place = place_of(tokens[unclosed].span);
+    let within = &tokens[unclosed + 1..];
+    if let Some(e) = error_within(within).filter(|e| !e.message().ends_with(END_OF_STATEMENT)) {
+        return e;
+    }
+    let found_within = !begins_like_query(within)
+        && outer.message().starts_with("expected \")\"")
+        && !outer.message().ends_with(END_OF_STATEMENT);
     match outer.place() {
         // Of two faults the first one counts.
-        Some(p) if (p.line, p.column) < (place.line, place.column) => outer,
+        Some(p) if (p.line, p.column) < (place.line, place.column) || found_within => outer,
         _ => Error::syntax("this \"(\" is not closed").at(place),
     }
 }
 
+fn begins_like_query(tokens: &[TokenWithSpan]) -> bool {
+    let is = |t: &TokenWithSpan| ["SELECT", "WITH", "VALUES"].iter().any(|w| token_is_word(&t.token, w));
+    tokens.first().is_some_and(is)
+}
+
 /// What is wrong with these tokens, if they begin like a query.
 fn error_within(tokens: &[TokenWithSpan]) -> Option<Error> {
-    let first = &tokens.first()?.token;
-    if !["SELECT", "WITH", "VALUES"].iter().any(|w| token_is_word(first, w)) {
+    if !begins_like_query(tokens) {
         return None;
     }
     let mut parser = parser_over(tokens.to_vec());
@@ -100,8 +111,8 @@ fn error_within(tokens: &[TokenWithSpan]) -> Option<Error> {
 }
 
 /// Refuses what sqlparser takes and the dialect does not have; gives the beginnings of tables' names.
-fn check(query: &ast::Query) -> Result<Vec<Location>> {
-    let mut check = Check { tables: vec![] };
+fn check(query: &ast::Query, tokens: &[TokenWithSpan]) -> Result<Vec<Location>> {
+    let mut check = Check { tokens, tables: vec![] };
     match query.visit(&mut check) {
         ControlFlow::Continue(()) => Ok(check.tables),
         ControlFlow::Break(e) => Err(e),
@@ -109,31 +120,39 @@ fn check(query: &ast::Query) -> Result<Vec<Location>> {
 }
 
 /// As `check`, for an expression outside of a query.
-pub(crate) fn check_expr(expr: &Expr) -> Result<()> {
-    match expr.visit(&mut Check { tables: vec![] }) {
+pub(crate) fn check_expr(expr: &Expr, tokens: &[TokenWithSpan]) -> Result<()> {
+    match expr.visit(&mut Check { tokens, tables: vec![] }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(e) => Err(e),
     }
 }
 
-struct Check {
+struct Check<'a> {
+    tokens: &'a [TokenWithSpan],
     tables: Vec<Location>,
 }
 
-impl Check {
+impl Check<'_> {
+    /// sqlparser forgets where a string stood that it took for a name.
+    fn place(&self, alias: &Ident) -> Place {
+        let is_it = |t: &&TokenWithSpan| matches!(&t.token, Token::SingleQuotedString(s) if *s == alias.value);
+        let found = || self.tokens.iter().find(is_it).map_or(alias.span, |t| t.span);
+        place_of(if alias.span.start.line == 0 { found() } else { alias.span })
+    }
+
     fn alias(&self, alias: &Ident) -> ControlFlow<Error> {
         if alias.quote_style != Some('\'') {
             return ControlFlow::Continue(());
         }
         ControlFlow::Break(
             Error::syntax(format!("the string '{}' stands where a name or an operator belongs", alias.value))
-                .at(place_of(alias.span))
+                .at(self.place(alias))
                 .note("names are quoted with backticks"),
         )
     }
 }
 
-impl Visitor for Check {
+impl Visitor for Check<'_> {
     type Break = Error;
 
     fn pre_visit_relation(&mut self, relation: &ast::ObjectName) -> ControlFlow<Error> {
@@ -185,7 +204,11 @@ impl Visitor for Check {
                 )
             }
             Expr::Convert { .. } => {
-                ControlFlow::Break(Error::unsupported("CONVERT is not supported").note("write CAST(value AS type)"))
+                let is_it = |t: &&TokenWithSpan| token_is_word(&t.token, "CONVERT");
+                let place = self.tokens.iter().find(is_it).map_or(Place::new(1, 1, 1), |t| place_of(t.span));
+                ControlFlow::Break(
+                    Error::unsupported("CONVERT is not supported").at(place).note("write CAST(value AS type)"),
+                )
             }
             _ => ControlFlow::Continue(()),
         }

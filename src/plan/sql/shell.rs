@@ -10,20 +10,154 @@ use crate::sql::tokens::string_value;
 
 /// Every word that means something in this dialect, in upper case and in alphabetical order.
 const KEYWORDS: &[&str] = &[
-    "ALL", "AND", "ARRAY", "AS", "ASC", "BEGIN", "BETWEEN", "BIGINT", "BINARY", "BOOLEAN", "BOTH", "BY", "BYTES",
-    "CASE", "CAST", "CHAR", "COLUMNS", "COMMENT", "CONSTRAINT", "CONSTRAINTS", "CREATE", "CROSS", "CURRENT_DATE",
-    "CURRENT_TIME", "CURRENT_TIMESTAMP", "DATE", "DAY", "DECIMAL", "DELETE", "DESC", "DESCRIBE", "DISTINCT", "DOUBLE",
-    "DROP", "ELSE", "END", "ENFORCED", "ESCAPE", "EXCEPT", "EXCLUDING", "EXECUTE", "EXISTS", "EXPLAIN", "EXTRACT",
-    "FALSE", "FETCH", "FILTER", "FIRST", "FLOAT", "FOR", "FROM", "FULL", "FUNCTIONS", "GENERATED", "GROUP", "HAVING",
-    "HOUR", "IF", "IN", "INCLUDING", "INNER", "INSERT", "INT", "INTEGER", "INTERSECT", "INTERVAL", "INTO", "IS", "JOB",
-    "JOBS", "JOIN", "KEY", "LAST", "LEADING", "LEFT", "LIKE", "LIMIT", "LOCAL", "LOCALTIME", "LOCALTIMESTAMP", "MAP",
-    "METADATA", "MINUTE", "MONTH", "NATURAL", "NOT", "NULL", "NULLS", "NUMERIC", "OFFSET", "ON", "ONLY", "OPTIONS",
-    "OR", "ORDER", "OUTER", "OVER", "OVERWRITING", "PARTITION", "PARTITIONED", "PARTITIONS", "PRECISION", "PRIMARY",
-    "RESET", "RIGHT", "ROW", "ROWS", "SAVEPOINT", "SECOND", "SELECT", "SET", "SHOW", "SIMILAR", "SMALLINT",
-    "STATEMENT", "STOP", "STRING", "TABLE", "TABLES", "TEMPORARY", "THEN", "TIME", "TIMESTAMP", "TIMESTAMP_LTZ",
-    "TINYINT", "TO", "TRAILING", "TRUE", "TRY_CAST", "UNION", "UNKNOWN", "UPDATE", "USING", "VALUES", "VARBINARY",
-    "VARCHAR", "VERBOSE", "VIEW", "VIEWS", "VIRTUAL", "WATERMARK", "WATERMARKS", "WHEN", "WHERE", "WITH", "WITHOUT",
-    "YEAR", "ZONE",
+    "ALL",
+    "AND",
+    "ARRAY",
+    "AS",
+    "ASC",
+    "BEGIN",
+    "BETWEEN",
+    "BIGINT",
+    "BINARY",
+    "BOOLEAN",
+    "BOTH",
+    "BY",
+    "BYTES",
+    "CASE",
+    "CAST",
+    "CHAR",
+    "COLUMNS",
+    "COMMENT",
+    "CONSTRAINT",
+    "CONSTRAINTS",
+    "CREATE",
+    "CROSS",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "DATE",
+    "DAY",
+    "DECIMAL",
+    "DELETE",
+    "DESC",
+    "DESCRIBE",
+    "DISTINCT",
+    "DOUBLE",
+    "DROP",
+    "ELSE",
+    "END",
+    "ENFORCED",
+    "ESCAPE",
+    "EXCEPT",
+    "EXCLUDING",
+    "EXECUTE",
+    "EXISTS",
+    "EXPLAIN",
+    "EXTRACT",
+    "FALSE",
+    "FETCH",
+    "FILTER",
+    "FIRST",
+    "FLOAT",
+    "FOR",
+    "FROM",
+    "FULL",
+    "FUNCTIONS",
+    "GENERATED",
+    "GROUP",
+    "HAVING",
+    "HOUR",
+    "IF",
+    "IN",
+    "INCLUDING",
+    "INNER",
+    "INSERT",
+    "INT",
+    "INTEGER",
+    "INTERSECT",
+    "INTERVAL",
+    "INTO",
+    "IS",
+    "JOB",
+    "JOBS",
+    "JOIN",
+    "KEY",
+    "LAST",
+    "LEADING",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "LOCAL",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "MAP",
+    "METADATA",
+    "MINUTE",
+    "MONTH",
+    "NATURAL",
+    "NOT",
+    "NULL",
+    "NULLS",
+    "NUMERIC",
+    "OFFSET",
+    "ON",
+    "ONLY",
+    "OPTIONS",
+    "OR",
+    "ORDER",
+    "OUTER",
+    "OVER",
+    "OVERWRITING",
+    "PARTITION",
+    "PARTITIONED",
+    "PARTITIONS",
+    "PRECISION",
+    "PRIMARY",
+    "RESET",
+    "RIGHT",
+    "ROW",
+    "ROWS",
+    "SAVEPOINT",
+    "SECOND",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "SIMILAR",
+    "SMALLINT",
+    "STATEMENT",
+    "STOP",
+    "STRING",
+    "TABLE",
+    "TABLES",
+    "TEMPORARY",
+    "THEN",
+    "TIME",
+    "TIMESTAMP",
+    "TIMESTAMP_LTZ",
+    "TINYINT",
+    "TO",
+    "TRAILING",
+    "TRUE",
+    "TRY_CAST",
+    "UNION",
+    "UNKNOWN",
+    "UPDATE",
+    "USING",
+    "VALUES",
+    "VARBINARY",
+    "VARCHAR",
+    "VERBOSE",
+    "VIEW",
+    "VIEWS",
+    "VIRTUAL",
+    "WATERMARK",
+    "WATERMARKS",
+    "WHEN",
+    "WHERE",
+    "WITH",
+    "WITHOUT",
+    "YEAR",
+    "ZONE",
 ];
 
 /// Words with which a statement begins.
@@ -36,7 +170,7 @@ pub fn keywords() -> &'static [&'static str] {
     KEYWORDS
 }
 
-fn is_keyword(word: &str) -> bool {
+pub(crate) fn is_keyword(word: &str) -> bool {
     KEYWORDS.binary_search(&word.to_ascii_uppercase().as_str()).is_ok()
 }
 
@@ -138,9 +272,8 @@ pub fn complete(text_before_cursor: &str, catalog: &Catalog, words: CompletionWo
         return Completion { from: text.len(), candidates: vec![] };
     }
     // The word that is being typed, if the cursor touches one.
-    let touched = significant.last().copied().filter(|l| {
-        l.range.end == text.len() && (l.kind == LexemeKind::Word || !l.closed)
-    });
+    let touched =
+        significant.last().copied().filter(|l| l.range.end == text.len() && (l.kind == LexemeKind::Word || !l.closed));
     if touched.is_some() {
         significant.pop();
     }
@@ -228,7 +361,10 @@ impl Context<'_> {
         }
         let mut names = self.columns();
         names.extend(
-            self.words.functions.iter().map(|f| Candidate { text: in_case_of(f, typed), kind: CandidateKind::Function }),
+            self.words
+                .functions
+                .iter()
+                .map(|f| Candidate { text: in_case_of(f, typed), kind: CandidateKind::Function }),
         );
         names.extend(keyword_candidates(KEYWORDS, typed));
         names
@@ -277,7 +413,8 @@ impl Context<'_> {
 
     /// `(alias, relation)` behind FROM, JOIN, INTO, UPDATE and the commas between tables.
     fn mentioned(&self) -> Vec<(String, String)> {
-        let significant: Vec<&Lexeme> = self.all.iter().filter(|l| !l.is_trivia() && l.kind != LexemeKind::Hint).collect();
+        let significant: Vec<&Lexeme> =
+            self.all.iter().filter(|l| !l.is_trivia() && l.kind != LexemeKind::Hint).collect();
         let is_name = |l: &Lexeme| {
             l.kind == LexemeKind::QuotedName || (l.kind == LexemeKind::Word && !is_keyword(l.text(self.text)))
         };
@@ -333,7 +470,9 @@ mod tests {
             let Statement::CreateTable(t) = parse_statement(sql).unwrap() else { panic!("{sql}") };
             catalog.create_table(&t).unwrap();
         }
-        let Statement::CreateView(v) = parse_statement("CREATE VIEW totals (total) AS SELECT 1").unwrap() else { panic!() };
+        let Statement::CreateView(v) = parse_statement("CREATE VIEW totals (total) AS SELECT 1").unwrap() else {
+            panic!()
+        };
         catalog.create_view(&v).unwrap();
         catalog
     }

@@ -7,7 +7,8 @@ use crate::sql::cursor::{Cursor, Reading};
 use crate::sql::statement::{Show, table_name};
 
 const SHOWN: &[&str] = &["TABLES", "VIEWS", "FUNCTIONS", "JOBS", "COLUMNS", "CREATE"];
-const NOT_SHOWN: &[&str] = &["CATALOGS", "DATABASES", "MODULES", "JARS", "PARTITIONS", "PROCEDURES", "CURRENT", "MODELS"];
+const NOT_SHOWN: &[&str] =
+    &["CATALOGS", "DATABASES", "MODULES", "JARS", "PARTITIONS", "PROCEDURES", "CURRENT", "MODELS"];
 
 pub(crate) fn show(cursor: &mut Cursor) -> Result<Show> {
     let parser = &mut cursor.parser;

@@ -28,7 +28,10 @@ pub enum Statement {
     /// `DESCRIBE t`
     Describe(Name),
     /// `SET 'key' = 'value'`; places of both.
-    Set { key: Name, value: Name },
+    Set {
+        key: Name,
+        value: Name,
+    },
     /// `SET`: lists all.
     SetList,
     /// `RESET 'key'`
@@ -99,9 +102,15 @@ pub struct DropObject {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Show {
     /// With `LIKE 'pattern'`.
-    Tables { like: Option<String> },
-    Views { like: Option<String> },
-    Functions { like: Option<String> },
+    Tables {
+        like: Option<String>,
+    },
+    Views {
+        like: Option<String>,
+    },
+    Functions {
+        like: Option<String>,
+    },
     Jobs,
     Columns(Name),
     CreateTable(Name),
@@ -296,9 +305,8 @@ fn insert(cursor: &mut Cursor, used: &mut Vec<(usize, usize)>) -> Result<Insert>
     parser.eat_word("TABLE");
     let at = parser.index();
     let target = table_name(cursor, "the name of a table")?;
-    let target_hint = Hints::read(cursor.source, at, at + 1, &[cursor.source.tokens[at].span.start])?
-        .behind(target.place)
-        .cloned();
+    let target_hint =
+        Hints::read(cursor.source, at, at + 1, &[cursor.source.tokens[at].span.start])?.behind(target.place).cloned();
     used.push((at, at + 1));
     if cursor.parser.is_word("PARTITION") {
         return Err(Error::unsupported("INSERT INTO … PARTITION is not supported")
@@ -379,7 +387,7 @@ fn condition(cursor: &mut Cursor) -> Result<Option<Expr>> {
         return Ok(None);
     }
     let (expr, _) = cursor.expr()?;
-    check_expr(&expr)?;
+    check_expr(&expr, &cursor.source.tokens)?;
     Ok(Some(expr))
 }
 
@@ -395,7 +403,7 @@ fn update(cursor: &mut Cursor) -> Result<Update> {
         }
         cursor.parser.expect_symbol(&Token::Eq)?;
         let (value, _) = cursor.expr()?;
-        check_expr(&value)?;
+        check_expr(&value, &cursor.source.tokens)?;
         assignments.push((column, value));
         if !cursor.parser.eat_symbol(&Token::Comma) {
             break;

@@ -42,7 +42,7 @@ fn fails(text: &str, line: u32, column: u32, marked: &str, message: &str) -> tha
     assert_eq!((place.line, place.column), (line, column), "{text}\n{e}");
     let of_line: String = text.lines().nth(line as usize - 1).unwrap_or("").to_owned();
     let at: String = of_line.chars().skip(column as usize - 1).take(place.length as usize).collect();
-    assert_eq!(at, marked, "{text}\n{e}");
+    assert_eq!(at.trim(), marked, "{text}\n{e}");
     assert!(e.message().contains(message), "{text}\n{e}");
     e
 }
@@ -139,7 +139,7 @@ fn places_of_names_within_a_query_are_those_of_the_text() {
 
 #[test]
 fn syntax_errors_mark_the_offending_token() {
-    fails("SELECT a FROM t WHERE", 1, 22, "", "expected an expression, found the end of the statement");
+    fails("SELECT a FROM t WHERE", 1, 22, "", "expected an expression, found the end");
     fails("SELECT a,\n FROM t", 2, 2, "FROM", "expected an expression");
     fails("SELECT a FROM t x y", 1, 19, "y", "expected the end of the statement, found \"y\"");
     fails("SELECT (a + b FROM t", 1, 15, "FROM", "expected \")\"");
@@ -187,7 +187,9 @@ fn misspelt_keywords_are_proposed() {
 
 #[test]
 fn nesting_too_deep_is_an_error_and_no_crash() {
-    for text in ["(".repeat(5000), "CAST(".repeat(5000), "f(".repeat(5000), "NOT ".repeat(5000), "CASE WHEN ".repeat(5000)] {
+    for text in
+        ["(".repeat(5000), "CAST(".repeat(5000), "f(".repeat(5000), "NOT ".repeat(5000), "CASE WHEN ".repeat(5000)]
+    {
         assert!(parse_statement(&format!("SELECT {text}")).is_err());
     }
     assert!(parse_statement(&"SELECT * FROM (".repeat(3000)).is_err());
@@ -222,7 +224,9 @@ fn a_table_with_everything_is_read() {
     assert!(matches!(t.columns[0].kind, ColumnDeclKind::Physical { nullable: false, .. }));
     assert!(matches!(&t.columns[4].kind, ColumnDeclKind::Computed { text, .. } if text == "price * 2"));
     assert!(matches!(&t.columns[5].kind, ColumnDeclKind::Computed { text, .. } if text == "PROCTIME()"));
-    assert!(matches!(&t.columns[6].kind, ColumnDeclKind::Metadata { key: Some(k), is_virtual: true, .. } if k.value == "value.ingestion-timestamp"));
+    assert!(
+        matches!(&t.columns[6].kind, ColumnDeclKind::Metadata { key: Some(k), is_virtual: true, .. } if k.value == "value.ingestion-timestamp")
+    );
     assert!(matches!(&t.columns[7].kind, ColumnDeclKind::Metadata { key: None, is_virtual: true, .. }));
     assert!(matches!(&t.columns[8].kind, ColumnDeclKind::Metadata { is_virtual: false, .. }));
     assert_eq!(t.watermarks[0].text, "ts - INTERVAL '5' SECOND");
@@ -235,7 +239,12 @@ fn a_table_with_everything_is_read() {
 
 #[test]
 fn inline_keys_and_short_forms_are_read() {
-    assert!(!table("CREATE TABLE t (a INT PRIMARY KEY NOT ENFORCED, b INT) WITH ('connector' = 'x')").primary_key.unwrap().enforced);
+    assert!(
+        !table("CREATE TABLE t (a INT PRIMARY KEY NOT ENFORCED, b INT) WITH ('connector' = 'x')")
+            .primary_key
+            .unwrap()
+            .enforced
+    );
     assert!(table("CREATE TABLE t (a INT NOT NULL PRIMARY KEY)").primary_key.unwrap().enforced);
     assert!(table("CREATE TABLE t (a INT PRIMARY KEY NOT NULL COMMENT 'x')").primary_key.unwrap().enforced);
     assert!(table("CREATE TABLE t (a INT, PRIMARY KEY (a))").primary_key.unwrap().enforced);
@@ -243,7 +252,11 @@ fn inline_keys_and_short_forms_are_read() {
     assert!(table("CREATE TABLE t (watermark INT, key INT, metadata STRING, comment STRING)").columns.len() == 4);
     let like = table("CREATE TABLE t LIKE u").like.unwrap();
     assert!(like.options.is_empty());
-    let like = table("CREATE TABLE t (b INT) WITH ('a'='b') LIKE u (EXCLUDING OPTIONS INCLUDING GENERATED OVERWRITING WATERMARKS)").like.unwrap();
+    let like = table(
+        "CREATE TABLE t (b INT) WITH ('a'='b') LIKE u (EXCLUDING OPTIONS INCLUDING GENERATED OVERWRITING WATERMARKS)",
+    )
+    .like
+    .unwrap();
     assert_eq!(like.options.len(), 3);
 }
 
@@ -260,7 +273,13 @@ fn errors_in_create_table_mark_the_offending_token() {
     fails("CREATE TABLE a.t (a INT)", 1, 14, "a", "one catalog");
     fails("CREATE TABLE t (a INT) AS SELECT 1", 1, 24, "AS", "CREATE TABLE … AS is not supported");
     fails("CREATE TABLE t AS SELECT 1", 1, 16, "AS", "CREATE TABLE … AS is not supported");
-    fails("CREATE TABLE t (a INT) WITH (connector = 'x')", 1, 30, "connector", "expected the name of an option in single quotes");
+    fails(
+        "CREATE TABLE t (a INT) WITH (connector = 'x')",
+        1,
+        30,
+        "connector",
+        "expected the name of an option in single quotes",
+    );
     fails("CREATE TABLE t (a INT) WITH ('a' = 5)", 1, 36, "5", "in single quotes");
     fails("CREATE TABLE t (a INT) WITH ('a' = 'b' 'c' = 'd')", 1, 40, "'c'", "expected \",\" or \")\"");
     fails("CREATE TABLE t (a INT) WITH ('a' = 'b', 'a' = 'c')", 1, 41, "'a'", "given twice");
@@ -282,13 +301,18 @@ fn errors_in_create_table_mark_the_offending_token() {
     fails("CREATE OR REPLACE TABLE t (a INT)", 1, 8, "OR", "not supported");
     fails("CREATE CATALOG c WITH ('type' = 'x')", 1, 8, "CATALOG", "not supported");
     fails("CREATE TEMPORARY FUNCTION f AS 'x'", 1, 18, "FUNCTION", "not supported");
-    fails("CREATE TABLE t (a INT) /*+ OPTIONS('a'='b') */", 1, 24, "/*+ OPTIONS('a'='b') */", "directly behind the name of a table");
+    fails(
+        "CREATE TABLE t (a INT) /*+ OPTIONS('a'='b') */",
+        1,
+        24,
+        "/*+ OPTIONS('a'='b') */",
+        "directly behind the name of a table",
+    );
 }
 
 #[test]
 fn views_are_read() {
-    let Statement::CreateView(v) =
-        parse("CREATE TEMPORARY VIEW IF NOT EXISTS v (a, b) COMMENT 'x' AS SELECT 1,\n 2;")
+    let Statement::CreateView(v) = parse("CREATE TEMPORARY VIEW IF NOT EXISTS v (a, b) COMMENT 'x' AS SELECT 1,\n 2;")
     else {
         panic!()
     };
@@ -345,15 +369,15 @@ fn other_hints_are_refused_by_name() {
     fails("SELECT a FROM t /*+ OPTIONS('a'=b) */", 1, 33, "b", "in single quotes");
     fails("SELECT a FROM t /*+ OPTIONS('a'='b'), LOOKUP('x'='y') */", 1, 39, "LOOKUP", "LOOKUP is not supported");
     fails("/*+ OPTIONS('a'='b') */ SELECT a FROM t", 1, 1, "/*+ OPTIONS('a'='b') */", "directly behind");
-    fails("SELECT a FROM t /*+ */", 1, 17, "/*+ */", "expected OPTIONS");
+    fails("SELECT a FROM t /*+ */", 1, 17, "/*+ */", "the hint is empty");
     fails("SHOW TABLES /*+ X */", 1, 17, "X", "the hint X is not supported");
 }
 
 #[test]
 fn statement_sets_are_read() {
-    let Statement::StatementSet(set) =
-        parse("EXECUTE STATEMENT SET BEGIN INSERT INTO a SELECT 1; INSERT INTO b /*+ OPTIONS('x'='y') */ SELECT 2 FROM t; END;")
-    else {
+    let Statement::StatementSet(set) = parse(
+        "EXECUTE STATEMENT SET BEGIN INSERT INTO a SELECT 1; INSERT INTO b /*+ OPTIONS('x'='y') */ SELECT 2 FROM t; END;",
+    ) else {
         panic!()
     };
     assert_eq!(set.inserts.len(), 2);
@@ -396,9 +420,13 @@ fn the_other_statements_are_read() {
     assert_eq!(parse("SHOW JOBS;"), Statement::Show(Show::Jobs));
     assert_eq!(parse("SET"), Statement::SetList);
     assert_eq!(parse("RESET;"), Statement::ResetAll);
-    assert!(matches!(parse("STOP JOB 'my job' WITH SAVEPOINT"), Statement::StopJob(s) if s.with_savepoint && s.job.value == "my job"));
+    assert!(
+        matches!(parse("STOP JOB 'my job' WITH SAVEPOINT"), Statement::StopJob(s) if s.with_savepoint && s.job.value == "my job")
+    );
     assert!(matches!(parse("STOP JOB j"), Statement::StopJob(s) if !s.with_savepoint));
-    assert!(matches!(parse("UPDATE t SET a = a + 1, b = 'x' WHERE c IS NULL"), Statement::Update(u) if u.assignments.len() == 2 && u.condition.is_some()));
+    assert!(
+        matches!(parse("UPDATE t SET a = a + 1, b = 'x' WHERE c IS NULL"), Statement::Update(u) if u.assignments.len() == 2 && u.condition.is_some())
+    );
     assert!(matches!(parse("DELETE FROM t"), Statement::Delete(d) if d.condition.is_none()));
     assert!(matches!(parse("DELETE FROM t WHERE a = 1"), Statement::Delete(d) if d.condition.is_some()));
     fails("UPDATE t SET a = 1, a = 2", 1, 21, "a", "set twice");
@@ -462,13 +490,99 @@ fn errors_of_the_dialect_keep_code_and_notes() {
 
 /// Pieces from which random texts are made: half of them make sense beside one another.
 const SOUP: &[&str] = &[
-    "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "JOIN", "ON", "AS", "WITH", "VALUES", "INSERT INTO", "CREATE TABLE",
-    "CREATE VIEW", "EXECUTE STATEMENT SET BEGIN", "END", "SET", "DROP TABLE", "EXPLAIN", "CASE", "WHEN", "THEN", "CAST",
-    "TRY_CAST", "INTERVAL", "TIMESTAMPDIFF", "JSON_VALUE", "MAP", "ARRAY", "ROW", "TABLE", "POSITION", "TRIM", "EXTRACT",
-    "DAY", "IN", "NOT", "NULL", "EXISTS", "BETWEEN", "LIKE", "PRIMARY KEY", "WATERMARK FOR", "METADATA", "LATERAL",
-    "UNNEST", "OVER", "PARTITION BY", "INT", "STRING", "DECIMAL", "a", "b", "t", "`x y`", "'s'", "1", "2.5", "(", ")", "[",
-    "]", "<", ">", ",", ".", ";", "=", "+", "-", "*", "/", "||", "=>", "::", "\"q\"", "'", "`", "/*", "*/", "/*+ OPTIONS('a'='b') */",
-    "--", "\n", "é", "\u{feff}", "?", "U&'\\0041'", "X'ff'", "UNION ALL", "IF", "FLOOR", "TO", "FOR SYSTEM_TIME AS OF", "MATCH_RECOGNIZE",
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "GROUP BY",
+    "ORDER BY",
+    "JOIN",
+    "ON",
+    "AS",
+    "WITH",
+    "VALUES",
+    "INSERT INTO",
+    "CREATE TABLE",
+    "CREATE VIEW",
+    "EXECUTE STATEMENT SET BEGIN",
+    "END",
+    "SET",
+    "DROP TABLE",
+    "EXPLAIN",
+    "CASE",
+    "WHEN",
+    "THEN",
+    "CAST",
+    "TRY_CAST",
+    "INTERVAL",
+    "TIMESTAMPDIFF",
+    "JSON_VALUE",
+    "MAP",
+    "ARRAY",
+    "ROW",
+    "TABLE",
+    "POSITION",
+    "TRIM",
+    "EXTRACT",
+    "DAY",
+    "IN",
+    "NOT",
+    "NULL",
+    "EXISTS",
+    "BETWEEN",
+    "LIKE",
+    "PRIMARY KEY",
+    "WATERMARK FOR",
+    "METADATA",
+    "LATERAL",
+    "UNNEST",
+    "OVER",
+    "PARTITION BY",
+    "INT",
+    "STRING",
+    "DECIMAL",
+    "a",
+    "b",
+    "t",
+    "`x y`",
+    "'s'",
+    "1",
+    "2.5",
+    "(",
+    ")",
+    "[",
+    "]",
+    "<",
+    ">",
+    ",",
+    ".",
+    ";",
+    "=",
+    "+",
+    "-",
+    "*",
+    "/",
+    "||",
+    "=>",
+    "::",
+    "\"q\"",
+    "'",
+    "`",
+    "/*",
+    "*/",
+    "/*+ OPTIONS('a'='b') */",
+    "--",
+    "\n",
+    "é",
+    "\u{feff}",
+    "?",
+    "U&'\\0041'",
+    "X'ff'",
+    "UNION ALL",
+    "IF",
+    "FLOOR",
+    "TO",
+    "FOR SYSTEM_TIME AS OF",
+    "MATCH_RECOGNIZE",
 ];
 
 proptest! {
@@ -481,7 +595,7 @@ proptest! {
         let text = format!("{head}{}", text.join(" "));
         if let Err(e) = parse_script(&text) {
             let place = e.place();
-            prop_assert!(place.is_some(), "no place: {text}\n{e}");
+            prop_assert!(place.is_some_and(|p| p.line > 0 && p.column > 0), "no place: {text}\n{e}");
         }
         is_complete(&text);
         fingerprint(&text, &|_, _| true);

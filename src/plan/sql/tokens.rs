@@ -287,6 +287,8 @@ pub(crate) struct HintText {
     pub text_column: u32,
     /// Ordinal of the token before it.
     pub behind: Option<usize>,
+    /// In bytes, the whole hint.
+    range: Range<usize>,
 }
 
 /// A statement as the parser's tokens, each with the bytes that it stands for.
@@ -314,6 +316,7 @@ impl<'a> Source<'a> {
                     text_line: l.line,
                     text_column: l.column + 3,
                     behind: source.tokens.len().checked_sub(1),
+                    range: l.range.clone(),
                 });
                 continue;
             }
@@ -333,10 +336,13 @@ impl<'a> Source<'a> {
         Ok(source)
     }
 
-    /// The text from token `from` to before token `to`.
+    /// The text from token `from` to before token `to`, and of the hints behind these.
     pub fn text_of(&self, from: usize, to: usize) -> &'a str {
         match (self.ranges.get(from), self.ranges.get(to.wrapping_sub(1))) {
-            (Some(first), Some(last)) if from < to => &self.text[first.start..last.end],
+            (Some(first), Some(last)) if from < to => {
+                let hint = self.hints.iter().rev().find(|h| h.behind == Some(to - 1));
+                &self.text[first.start..hint.map_or(last.end, |h| h.range.end)]
+            }
             _ => "",
         }
     }
@@ -469,7 +475,10 @@ mod tests {
     #[test]
     fn a_script_is_cut_at_its_semicolons_with_places() {
         let script = "-- first\nSELECT 1;\n  /* ; */ SELECT ';' ; ; SELECT `;`";
-        assert_eq!(texts(script), [("SELECT 1", 2, 1, true), ("SELECT ';'", 3, 11, true), ("SELECT `;`", 3, 26, false)]);
+        assert_eq!(
+            texts(script),
+            [("SELECT 1", 2, 1, true), ("SELECT ';'", 3, 11, true), ("SELECT `;`", 3, 26, false)]
+        );
     }
 
     #[test]

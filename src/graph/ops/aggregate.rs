@@ -72,7 +72,8 @@ impl AggregateCall {
         c.to_provenance()
     }
 
-    fn text(&self, input: &Output) -> String {
+    /// As in titles and messages: `SUM(amount) FILTER f`.
+    pub fn text(&self, input: &Output) -> String {
         let name = |o: usize| input.columns[o].column.name.clone();
         let arg = self.arg.map_or("*".to_owned(), name);
         let distinct = if self.distinct { "DISTINCT " } else { "" };

@@ -161,9 +161,21 @@ impl Refusal {
     /// What to do about it.
     pub fn advice(&self) -> String {
         match self {
-            Refusal::TargetLostSegments { recorded, .. } => format!(
-                "bring the target's rows back; or --assume-delivered {recorded} to go on without what it lost; or --fresh to write everything again"
-            ),
+            Refusal::TargetLostSegments { recorded, mark, held } => {
+                let again = match held {
+                    Some(range) => {
+                        format!("--assume-delivered {} to write {} again; ", range.start() - 1, numbers(range))
+                    }
+                    None => String::new(),
+                };
+                let rest = match held {
+                    Some(range) if *range.start() == mark + 1 => "",
+                    _ => " (what lies between is lost)",
+                };
+                format!(
+                    "bring the target's rows back; or {again}--assume-delivered {recorded} to go on without what it lost{rest}; or --fresh to write everything again"
+                )
+            }
             Refusal::InDoubt { segments } => format!(
                 "look into the target, then: --assume-delivered {} if it has none of them, --assume-delivered {} if it has all; or --fresh to write everything again",
                 segments.start() - 1,

@@ -208,3 +208,82 @@ fn table(manifest: &Manifest, name: &TableName, spec: &thalweg_core::state::Stat
         bytes: stored().map(|t| t.bytes).sum(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attempt::{Attempt, new_job_id};
+    use crate::manifest::tests::manifest;
+
+    async fn job(dir: &Path, name: &str) -> (JobId, Attempt) {
+        let id = new_job_id();
+        let storage = Storage::open(&layout::job_root(&layout::checkpoints_dir(dir), &id)).unwrap();
+        let first = Manifest { job_name: name.into(), job: id.clone(), ..manifest("", 1) };
+        let (mut attempt, first) = Attempt::first(storage, first).await.unwrap();
+        let file = dir.join("file");
+        std::fs::write(&file, b"state").unwrap();
+        let object = layout::state_file(attempt.id(), 0, 0, None, "000012.sst");
+        let stored = attempt.storage().put_file(&file, "000012.sst", object).await.unwrap();
+        let shard = thalweg_core::stored::StoredShard { groups: 0..256, files: vec![stored], tables: vec![] };
+        attempt.commit(Manifest { kind: Kind::Checkpoint, shards: vec![shard], ..first }).await.unwrap();
+        (id, attempt)
+    }
+
+    #[tokio::test]
+    async fn damaged_checkpoints_are_listed_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(list(&layout::checkpoints_dir(dir.path())).await.unwrap().is_empty());
+        let (id, attempt) = job(dir.path(), "b").await;
+        job(dir.path(), "a").await;
+        std::fs::write(attempt.storage().local_path(&layout::manifest(1)), b"not a manifest").unwrap();
+        let listed = list(&layout::checkpoints_dir(dir.path())).await.unwrap();
+        assert_eq!(listed.iter().map(|j| j.name.as_deref().unwrap()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(listed[1].job, id);
+        let contents: Vec<bool> = listed[1].checkpoints.iter().map(|c| c.content.is_ok()).collect();
+        assert_eq!(contents, [false, true]);
+        assert_eq!(listed[1].checkpoints[1].content.as_ref().unwrap().state_bytes, 5);
+    }
+
+    #[tokio::test]
+    async fn inspect_tells_what_is_wrong_with_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let (id, attempt) = job(dir.path(), "a").await;
+        let checkpoints = layout::checkpoints_dir(dir.path());
+        let problems = async |verify| inspect(&checkpoints, &id, None, verify).await.unwrap().problems;
+        assert!(problems(true).await.is_empty());
+        let newest = attempt.storage().newest().await.unwrap().unwrap();
+        let path = attempt.storage().local_path(&newest.shards[0].files[0].object);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, b"stAte").unwrap();
+        assert!(problems(false).await.is_empty(), "sizes fit");
+        assert!(problems(true).await[0].contains("000012.sst: the checksum"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(problems(false).await[0].contains("missing"));
+        assert!(
+            inspect(&checkpoints, &id, Some(9), false).await.unwrap_err().message().contains("MANIFEST-0000000009")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_is_opened_by_directory_job_or_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (id, attempt) = job(dir.path(), "a").await;
+        let root = layout::job_root(&layout::checkpoints_dir(dir.path()), &id);
+        for path in
+            [dir.path().to_owned(), layout::checkpoints_dir(dir.path()), root.clone(), root.join(layout::manifest(2))]
+        {
+            assert_eq!(open_path(&path).await.unwrap().1.number, 2, "{}", path.display());
+        }
+        assert_eq!(open_path(&root.join(layout::manifest(1))).await.unwrap().1.kind, Kind::Claim);
+        // Into a new job: files of its own, which stay when the old job's go.
+        let (storage, from) = open_path(&root).await.unwrap();
+        let (_, to) = job(dir.path(), "b").await;
+        let shards = crate::attempt::adopt_state(&storage, &from, &to).await.unwrap();
+        std::fs::remove_dir_all(&root).unwrap();
+        assert_eq!(to.storage().get(&shards[0].files[0].object).await.unwrap(), "state");
+        drop(attempt);
+        job(dir.path(), "c").await;
+        let e = open_path(dir.path()).await.err().unwrap();
+        assert!(e.message().contains("2 jobs"), "{e:?}");
+    }
+}

@@ -374,7 +374,8 @@ fn order(descending: bool, nulls_first: bool) -> &'static str {
 
 /// Lines of the comparison. Key columns pair by place, value columns by where their values come from.
 fn rows(kind: &str, old: &[Cell], new: &[Cell], by_place: bool) -> Vec<(String, String, String, &'static str)> {
-    let show = |c: Option<&Cell>| c.map(|c| format!("{}  {}", c.name, c.ty)).unwrap_or_else(|| "—".to_owned());
+    let width = old.iter().chain(new).map(|c| c.name.chars().count()).max().unwrap_or(0);
+    let show = |c: Option<&Cell>| c.map_or_else(|| "—".to_owned(), |c| format!("{:width$}  {}", c.name, c.ty));
     let mut pairs: Vec<(Option<&Cell>, Option<&Cell>)> = vec![];
     if by_place {
         pairs.extend((0..old.len().max(new.len())).map(|i| (old.get(i), new.get(i))));
@@ -432,25 +433,45 @@ fn refuse(request: &Request<'_>, left: &[&Refusal], all: &[Refusal]) -> Error {
     error.note(text)
 }
 
+/// The options of a source that decide which rows come out and that are not what they were. They hold for what is read from
+/// now on: to go on past a bad row is a reason to change one.
+fn changed_options(old: &Node, new: &Node) -> Option<String> {
+    let (OperatorSpec::Source(old), OperatorSpec::Source(new)) = (&old.spec, &new.spec) else { return None };
+    let mut changed: Vec<&str> = vec![];
+    for table in &new.tables {
+        let Some(before) = old.tables.iter().find(|t| t.identity == table.identity) else { continue };
+        let names = before.variant.keys().chain(table.variant.keys());
+        changed.extend(names.filter(|n| before.variant.get(*n) != table.variant.get(*n)).map(String::as_str));
+    }
+    changed.sort_unstable();
+    changed.dedup();
+    let goes_on = || format!("from there on with changed options: {}", changed.join(", "));
+    (!changed.is_empty()).then(goes_on)
+}
+
 /// A finished restore, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     pub reused: usize,
     pub new: usize,
     pub dropped: usize,
-    /// One line for every source, sink and operator with state that is not simply reused, or all if anything is new or
-    /// dropped: `reused   5c0a88e1 Join INNER …  left 1.1 GB, right 40 MB`.
+    /// Empty if everything goes on as it was; else one line for every source, sink and operator with state: `reused   5c0a88e1 Join INNER …  left 1.1 GB, right 40 MB`.
     pub lines: Vec<String>,
 }
 
 impl RestorePlan {
-    /// What `restored checkpoint …` says. Lines only if something is not reused.
+    /// What `restored checkpoint …` says. Lines only if something is not simply reused.
     pub fn report(&self, request: &Request<'_>) -> Report {
         let Request { manifest, graph, .. } = *request;
         let matters = |n: &Node| !n.state.is_empty() || is_source(n) || is_sink(n);
         let reused = self.nodes.iter().filter(|f| matches!(f, Fate::Reused { .. })).count();
         let mut report = Report { reused, new: self.nodes.len() - reused, dropped: self.dropped.len(), lines: vec![] };
-        if report.new + report.dropped == 0 {
+        let pairs = graph.nodes.iter().zip(&self.nodes);
+        let has_changed_options = pairs.clone().any(|(node, fate)| match fate {
+            Fate::Reused { stored } => changed_options(&manifest.graph.nodes[*stored], node).is_some(),
+            Fate::New { .. } => false,
+        });
+        if report.new + report.dropped == 0 && !has_changed_options {
             return report;
         }
         let mut line = |fate: &str, graph: &Graph, node: &Node, detail: String| {
@@ -458,15 +479,16 @@ impl RestorePlan {
             let line = format!("{fate:<8} {} {title}  {detail}", node.id.short());
             report.lines.push(line.trim_end().to_owned());
         };
-        for (node, fate) in graph.nodes.iter().zip(&self.nodes).filter(|(n, _)| matters(n)) {
+        for (node, fate) in pairs.filter(|(n, _)| matters(n)) {
             match fate {
                 Fate::Reused { stored } => {
                     let old = &manifest.graph.nodes[*stored];
                     let detail = match &node.spec {
-                        OperatorSpec::Source(_) => manifest
-                            .source(old.id, old.variant)
-                            .map(|s| format!("position after {}", text::rows(s.rows)))
-                            .unwrap_or_default(),
+                        OperatorSpec::Source(_) => {
+                            let at = manifest.source(old.id, old.variant);
+                            let at = at.map(|s| format!("position after {}", text::rows(s.rows)));
+                            at.into_iter().chain(changed_options(old, node)).collect::<Vec<_>>().join("; ")
+                        }
                         OperatorSpec::Sink(_) => manifest
                             .sink(old.id)
                             .filter(|s| !s.pending.is_empty())
@@ -499,3 +521,7 @@ impl RestorePlan {
         report
     }
 }
+
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use rocksdb::properties::{ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE};
-use rocksdb::{BoundColumnFamily, DBWithThreadMode, MultiThreaded, ReadOptions, WriteOptions};
+use rocksdb::{BoundColumnFamily, DBWithThreadMode, FlushOptions, MultiThreaded, ReadOptions, WriteOptions};
 use thalweg_core::stored::{StoredFile, StoredTable, TableMatch, TableName};
 use thalweg_core::{Error, Result};
 
@@ -151,6 +151,7 @@ impl Shard {
     pub fn snapshot(&self, ordinal: usize, snapshot_dir: &Path) -> Result<Option<ShardSnapshot>> {
         let Some(db) = self.db.get() else { return Ok(None) };
         let dir = snapshot_dir.join(self.dir.file_name().expect("a shard's directory has a name"));
+        self.begin_flush(db);
         rocksdb::checkpoint::Checkpoint::new(db)
             .and_then(|c| c.create_checkpoint(&dir))
             .map_err(|e| self.error("taking a snapshot", &e))?;
@@ -191,6 +192,16 @@ impl Shard {
             files,
             stored: self.stored.clone(),
         }))
+    }
+
+    /// Starts writing all memtables out beside one another; the snapshot, which flushes table by table, then only waits.
+    fn begin_flush(&self, db: &Db) {
+        let tables = self.tables.lock();
+        let handles: Vec<_> = tables.values().filter_map(|family| db.cf_handle(family)).collect();
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        // What goes wrong here goes wrong in the snapshot too, which tells.
+        let _ = db.flush_cfs_opt(&handles.iter().collect::<Vec<_>>(), &options);
     }
 
     /// Approximate rows and bytes on disk of every table, in the order of their names.

@@ -165,6 +165,43 @@ impl Expr {
         }
     }
 
+    /// The column whose value this is, unchanged (a check may let it through or fail).
+    pub fn same_value_as(&self) -> Option<usize> {
+        match self {
+            Expr::Column { ordinal, .. } => Some(*ordinal),
+            Expr::Call { function, args, .. } if matches!(function.as_str(), "check_not_null" | "check_length") => {
+                args[0].same_value_as()
+            }
+            Expr::Cast { expr, ty: SqlType::VarChar(thalweg_core::types::LENGTH_MAX), .. } if expr.ty().is_string() => {
+                expr.same_value_as()
+            }
+            _ => None,
+        }
+    }
+
+    /// The column of which this is another value for every other value, so that a unique key stays one. A value that
+    /// the cast refuses is an error, so what passes is told apart.
+    pub fn keeps_unique(&self) -> Option<usize> {
+        use SqlType::*;
+        match self {
+            Expr::Cast { expr, ty, safe: false } => {
+                let injective = match (expr.ty(), ty) {
+                    (from, to) if from.is_integer() && to.is_integer() => true,
+                    (from, Decimal { scale, .. }) if from.is_integer() => *scale >= 0,
+                    (Decimal { scale: from, .. }, Decimal { scale: to, .. }) => from <= to,
+                    (Time(p), Time(q)) | (Timestamp(p), Timestamp(q)) | (TimestampLtz(p), TimestampLtz(q)) => p <= q,
+                    (Date, Timestamp(_)) => true,
+                    _ => return self.same_value_as(),
+                };
+                if injective { expr.keeps_unique() } else { None }
+            }
+            Expr::Call { function, args, .. } if matches!(function.as_str(), "check_not_null" | "check_length") => {
+                args[0].keeps_unique()
+            }
+            _ => self.same_value_as(),
+        }
+    }
+
     /// Writes what the expression means, columns by their provenance.
     pub fn canonical(&self, c: &mut Canonical, provenance: &dyn Fn(usize) -> Provenance) {
         match self {

@@ -204,8 +204,9 @@ impl GraphBuilder {
         meaning.canonical(&mut c, &of);
         if meaning.is_identified_by_inputs() {
             c.list(inputs.iter(), |c, e| {
-                // A table of a source that has several: its own identity, not its place in the reader.
+                let e = self.behind_projections(e);
                 c.id(self.graph.nodes[e.from].id);
+                // A table of a source that has several: its own identity, not its place in the reader.
                 if let OperatorSpec::Source(s) = &self.graph.nodes[e.from].spec {
                     s.tables[e.output].canonical_identity(c);
                 }
@@ -218,9 +219,21 @@ impl GraphBuilder {
         let mut v = Canonical::new("variant/1");
         v.id(id);
         v.list(inputs.iter(), |c, e| {
-            let from = &self.graph.nodes[e.from];
-            c.id(from.id).number(from.variant).number(e.output as u64);
+            let origin = self.behind_projections(e);
+            let from = &self.graph.nodes[origin.from];
+            c.id(from.id);
+            match &from.spec {
+                // Which columns it reads for other consumers, and what else, is not seen here.
+                OperatorSpec::Source(s) => s.tables[origin.output].canonical_variant(c),
+                _ => {
+                    c.number(from.variant);
+                }
+            }
             c.text(&format!("{:?}", e.route));
+            let seen = self.graph.output(e);
+            c.list(seen.columns.iter(), |c, col| {
+                c.provenance(col.provenance);
+            });
         });
         v.list(outputs.iter(), |c, o| {
             c.list(o.columns.iter(), |c, col| {
@@ -237,6 +250,16 @@ impl GraphBuilder {
         self.graph.nodes.push(Node { id, variant, spec, inputs, state, outputs });
         self.by_identity.insert((id, variant), ix);
         Ok(ix)
+    }
+
+    /// The edge below all projections: those change neither which rows there are nor, since columns are known by their
+    /// provenance, what an operator above them means.
+    fn behind_projections<'e>(&'e self, edge: &'e Edge) -> &'e Edge {
+        let mut edge = edge;
+        while let Node { spec: OperatorSpec::Project(_), inputs, .. } = &self.graph.nodes[edge.from] {
+            edge = &inputs[0];
+        }
+        edge
     }
 
     pub fn finish(self) -> Graph {

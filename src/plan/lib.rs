@@ -1,1 +1,24 @@
-//! thalweg-plan
+//! From SQL text to the operator graph.
+//!
+//! `sql` turns a text into statements with places, `catalog` knows tables and views. Sees DataFusion's planner and
+//! sqlparser; neither the runtime nor a connector.
+
+mod bind;
+pub mod catalog;
+mod edges;
+mod literal;
+mod logical;
+mod lower;
+pub mod names;
+mod optimize;
+pub mod planner;
+mod refuse;
+mod resolve;
+pub mod sql;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub use catalog::{Catalog, Created, Relation};
+pub use planner::{Connectors, DeletePlan, OwnTableInfo, PlanSettings, Planner, SelectPlan, UpdatePlan};
+pub use sql::{Parsed, Statement, is_complete, mask_secrets, parse_script, parse_statement, split_script};

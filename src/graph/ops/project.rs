@@ -50,8 +50,9 @@ impl Meaning for ProjectSpec {
             bounded: input.bounded,
             order: input.order.and_then(position),
         };
+        let unique = |of: &usize| self.columns.iter().position(|c| c.expr.keeps_unique() == Some(*of));
         for key in &input.unique_keys {
-            if let Some(key) = key.iter().map(|&o| position(o)).collect::<Option<Vec<_>>>() {
+            if let Some(key) = key.iter().map(unique).collect::<Option<Vec<_>>>() {
                 output.add_key(key);
             }
         }

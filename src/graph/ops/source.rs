@@ -61,6 +61,18 @@ impl SourceTableSpec {
         });
     }
 
+    /// Format, start and key: what makes two readings of one thing different, whatever columns are read.
+    pub fn canonical_variant(&self, c: &mut Canonical) {
+        self.canonical_identity(c);
+        c.list(self.variant.iter(), |c, (k, v)| {
+            c.text(k).text(v);
+        });
+        // Two declarations of one thing with other keys are two nodes.
+        c.list(self.def.primary_key.iter(), |c, &k| {
+            c.text(&self.def.columns[k].column.name);
+        });
+    }
+
     fn output(&self) -> Output {
         // Before the normalize operator an upsert stream is no Z-set: neither append-only nor keyed.
         let append_only = self.changelog == ChangelogMode::Append;
@@ -118,15 +130,8 @@ impl Meaning for SourceSpec {
 
     fn variant(&self, c: &mut Canonical, _: &[&Output]) {
         c.list(self.tables.iter(), |c, t| {
-            t.canonical_identity(c);
+            t.canonical_variant(c);
             c.flag(t.with_order);
-            c.list(t.variant.iter(), |c, (k, v)| {
-                c.text(k).text(v);
-            });
-            // Two declarations of one thing with other keys are two nodes.
-            c.list(t.def.primary_key.iter(), |c, &k| {
-                c.text(&t.def.columns[k].column.name);
-            });
         });
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_core::SqlType;
 use thalweg_core::state::StateTableSpec;
 
-use super::{Meaning, key_columns, names, own_value, rest, value_columns};
+use super::{Meaning, key_column, key_columns, names, own_value, rest, value_columns};
 use crate::id::{Canonical, OperatorId};
 use crate::node::Output;
 
@@ -37,7 +37,8 @@ impl Meaning for UpsertMaterializeSpec {
         vec![output]
     }
 
-    /// `rows`: (sink key, order) → the other columns, weight.
+    /// `rows`: (sink key, order) → the other columns, weight. The order columns descend (NULL last), so that the winner,
+    /// the last by the total order, stands first.
     fn state(&self, inputs: &[&Output]) -> Vec<StateTableSpec> {
         let input = inputs[0];
         let mut key = self.key.clone();
@@ -46,7 +47,10 @@ impl Meaning for UpsertMaterializeSpec {
         value.push(own_value("weight", SqlType::BigInt));
         vec![StateTableSpec {
             name: ROWS.to_owned(),
-            key: key_columns(input, &key),
+            key: key_columns(input, &self.key)
+                .into_iter()
+                .chain(self.order.iter().map(|&o| key_column(input, o, true, false)))
+                .collect(),
             value,
             routing_columns: self.key.len(),
             version: 1,

@@ -1,0 +1,34 @@
+//! Top-N and LIMIT.
+
+use thalweg_core::Result;
+use thalweg_graph::OperatorSpec;
+use thalweg_graph::ops::top_n::TopNSpec;
+
+use super::Lowering;
+use crate::edges::{Flow, Spread, settle};
+use crate::logical::TopN;
+
+impl Lowering {
+    pub(super) fn top_n(&mut self, from: Flow, top: &TopN, rank: String) -> Result<Flow> {
+        let from = settle(&mut self.builder, from)?;
+        let input = from.out(&self.builder);
+        let is_taken = |o: &usize| top.partition.contains(o) || top.order.iter().any(|k| k.column == *o);
+        let ties = input
+            .ties()
+            .into_iter()
+            .filter(|o| !is_taken(o) && input.columns[*o].column.ty.is_orderable())
+            .collect();
+        let spec = TopNSpec {
+            partition: top.partition.clone(),
+            order: top.order.clone(),
+            ties,
+            from: top.from,
+            to: top.to,
+            rank: top.rank.then_some(rank),
+        };
+        let edge = from.by(&top.partition);
+        let node = self.builder.add(OperatorSpec::TopN(spec), vec![edge])?;
+        let spread = if top.partition.is_empty() { Spread::One } else { Spread::Hash(vec![top.partition.clone()]) };
+        Ok(Flow { node, output: 0, spread })
+    }
+}

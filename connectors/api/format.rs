@@ -36,7 +36,20 @@ pub trait Decoder: Send {
     /// Rows in the builders now.
     fn rows(&self) -> usize;
 
-    /// Records begun so far in this piece of input (for line numbers in messages), bad and empty ones included.
+    /// Whether files in this format begin with a header that must be read before the first record.
+    fn has_header(&self) -> bool {
+        false
+    }
+
+    /// Takes a file's header from its first bytes, also when the file is read on in its middle; returns how many
+    /// bytes it has, `None` if `bytes` does not hold it whole (never so with `last`).
+    fn read_header(&mut self, bytes: &[u8], last: bool) -> Result<Option<usize>> {
+        let _ = (bytes, last);
+        Ok(Some(0))
+    }
+
+    /// Records begun since the last `finish` (lines, where the format has lines: for messages), bad and empty ones
+    /// included.
     fn records(&self) -> u64;
 
     /// Rows skipped under `ignore-parse-errors` since the start.

@@ -14,6 +14,7 @@ pub mod types;
 mod checks;
 mod collection;
 mod conditional;
+mod encoding;
 mod json;
 mod math;
 mod regex;

@@ -9,7 +9,7 @@ use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use crate::{checks, collection, conditional, date_time, json, math, regex, string};
+use crate::{checks, collection, conditional, date_time, encoding, json, math, regex, string};
 
 /// DataFusion's functions that have no place here: they look at Arrow's types, the plan, a file or the system's clock.
 const LEFT_OUT: &[&str] = &[
@@ -110,6 +110,7 @@ impl Registry {
         }
         let ours = [
             string::FUNCTIONS,
+            encoding::FUNCTIONS,
             regex::FUNCTIONS,
             date_time::FUNCTIONS,
             math::DOUBLES,

@@ -9,6 +9,8 @@ mod arithmetic;
 mod compile;
 mod divide;
 mod native;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

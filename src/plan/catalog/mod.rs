@@ -10,6 +10,6 @@ mod view;
 mod tests;
 
 pub use catalog::{Catalog, Created, Relation};
-pub use show::{DESCRIBE_COLUMNS, DescribeRow, describe_table, show_create_table, show_create_view};
+pub use show::{DESCRIBE_COLUMNS, DescribeRow, describe_columns, describe_table, show_create_table, show_create_view};
 pub use table::{Column as CatalogColumn, ColumnKind as CatalogColumnKind, PrimaryKey, Table, Watermark};
 pub use view::View;

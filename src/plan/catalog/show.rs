@@ -108,6 +108,22 @@ pub struct DescribeRow {
     pub comment: Option<String>,
 }
 
+/// The rows of a relation of which only the columns are known, such as a view.
+pub fn describe_columns(columns: &[thalweg_core::Column]) -> Vec<DescribeRow> {
+    columns
+        .iter()
+        .map(|c| DescribeRow {
+            name: c.name.clone(),
+            ty: text_of_type(&c.ty),
+            nullable: c.nullable,
+            key: None,
+            extras: None,
+            watermark: None,
+            comment: None,
+        })
+        .collect()
+}
+
 /// `computed` gives type and nullability of a computed column by its ordinal.
 pub fn describe_table(table: &Table, computed: &dyn Fn(usize) -> Option<(SqlType, bool)>) -> Vec<DescribeRow> {
     let key_text = table.primary_key.as_ref().map(|key| {

@@ -39,11 +39,16 @@ impl<'s> Cursor<'s> {
         Cursor { source, parser: parser_over(source.tokens.clone()) }
     }
 
+    /// Ordinal of the next token; sqlparser's own may lie beyond the end.
+    pub fn position(&self) -> usize {
+        self.parser.index().min(self.source.tokens.len())
+    }
+
     /// An expression and its text.
     pub fn expr(&mut self) -> Result<(Expr, &'s str)> {
-        let from = self.parser.index();
+        let from = self.position();
         let expr = self.parser.parse_expr().map_err(|e| self.parser.error_of(e))?;
-        Ok((expr, self.source.text_of(from, self.parser.index())))
+        Ok((expr, self.source.text_of(from, self.position())))
     }
 
     /// Nothing may follow but semicolons.
@@ -228,11 +233,7 @@ pub(crate) fn token_is_word(token: &Token, word: &str) -> bool {
 }
 
 fn token_count(parser: &Parser) -> usize {
-    let mut n = parser.index();
-    while parser.token_at(n).token != Token::EOF {
-        n += 1;
-    }
-    n
+    (0..).find(|i| parser.token_at(*i).token == Token::EOF).expect("tokens end")
 }
 
 fn index_at(parser: &Parser, location: Location) -> Option<usize> {

@@ -132,7 +132,7 @@ pub struct CreateView {
 }
 
 pub(crate) fn create(cursor: &mut Cursor, used: &mut Vec<(usize, usize)>) -> Result<Statement> {
-    let from = cursor.parser.index();
+    let from = cursor.position();
     let parser = &mut cursor.parser;
     parser.advance_token();
     let place = parser.here();
@@ -167,9 +167,9 @@ fn create_view(cursor: &mut Cursor, temporary: bool, used: &mut Vec<(usize, usiz
     if !begins_query(cursor) {
         return Err(cursor.parser.expected_one_of(&["SELECT", "WITH", "VALUES"]));
     }
-    let from = cursor.parser.index();
+    let from = cursor.position();
     let query = query(cursor)?;
-    used.push((from, cursor.parser.index()));
+    used.push((from, cursor.position()));
     Ok(CreateView { temporary, if_not_exists, name, columns, comment, query })
 }
 
@@ -209,7 +209,7 @@ fn create_table(cursor: &mut Cursor, temporary: bool, from: usize) -> Result<Cre
     if table.columns.is_empty() && table.like.is_none() {
         return Err(Error::syntax(format!("table {} has no columns", table.name.value)).at(table.name.place));
     }
-    table.text = cursor.source.text_of(from, cursor.parser.index()).to_owned();
+    table.text = cursor.source.text_of(from, cursor.position()).to_owned();
     Ok(table)
 }
 

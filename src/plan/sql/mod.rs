@@ -10,6 +10,8 @@ pub(crate) mod dialect;
 pub(crate) mod flink_types;
 pub(crate) mod hints;
 pub(crate) mod lexer;
+pub(crate) mod limits;
+mod options;
 pub(crate) mod query;
 pub(crate) mod shell;
 pub(crate) mod show;
@@ -28,6 +30,7 @@ pub use flink_types::{name_text, place_of_ident, quoted_name, sql_type_of, text_
 pub use hints::{Hints, TableHint};
 pub use query::Query;
 pub use shell::{Candidate, CandidateKind, Completion, CompletionWords, TokenClass, classify, complete, keywords};
+pub use show::like_matches;
 pub use statement::{
     Delete, DropKind, DropObject, Explain, Insert, Parsed, Show, Statement, StatementSet, StopJob, Update,
     parse_script, parse_statement,

@@ -38,12 +38,12 @@ pub(crate) fn begins_query(cursor: &Cursor) -> bool {
 
 /// A query up to the end of the statement (or of the part of a statement set).
 pub(crate) fn query(cursor: &mut Cursor) -> Result<Query> {
-    let from = cursor.parser.index();
+    let from = cursor.position();
     let place = cursor.parser.here();
     let tokens = &cursor.source.tokens;
     let failed = match cursor.parser.parse_query() {
         Ok(ast) if cursor.parser.at_end() || cursor.parser.is_symbol(&Token::SemiColon) => {
-            let to = cursor.parser.index();
+            let to = cursor.position();
             let tables = check(&ast, &tokens[from..to])?;
             let hints = Hints::read(cursor.source, from, to, &tables)?;
             return Ok(Query { ast, hints, text: cursor.source.text_of(from, to).to_owned(), place });

@@ -48,6 +48,31 @@ pub(crate) fn show(cursor: &mut Cursor) -> Result<Show> {
     }
 }
 
+/// Whether a name fits the pattern of `SHOW … LIKE`: `%` any characters, `_` any one; upper and lower case are the same.
+pub fn like_matches(pattern: &str, name: &str) -> bool {
+    let pattern: Vec<char> = pattern.to_lowercase().chars().collect();
+    let name: Vec<char> = name.to_lowercase().chars().collect();
+    // Where to go on when the part behind the last `%` does not fit: that `%` takes one more.
+    let mut retry: Option<(usize, usize)> = None;
+    let (mut p, mut n) = (0, 0);
+    while n < name.len() {
+        if pattern.get(p) == Some(&'%') {
+            retry = Some((p, n));
+            p += 1;
+        } else if pattern.get(p).is_some_and(|c| *c == '_' || *c == name[n]) {
+            p += 1;
+            n += 1;
+        } else if let Some((at, taken)) = retry {
+            retry = Some((at, taken + 1));
+            p = at + 1;
+            n = taken + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '%')
+}
+
 /// `LIKE 'pattern'` with `%` and `_`.
 fn like(cursor: &mut Cursor) -> Result<Option<String>> {
     let parser = &mut cursor.parser;
@@ -57,5 +82,27 @@ fn like(cursor: &mut Cursor) -> Result<Option<String>> {
     match parser.peek_token_ref().token {
         Token::SingleQuotedString(_) => parser.string("a pattern").map(|p| Some(p.value)),
         _ => Err(parser.expected_here("a pattern in single quotes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::like_matches;
+
+    #[test]
+    fn patterns_fit_whole_names_without_regard_to_case() {
+        for (pattern, name, fits) in [
+            ("orders", "Orders", true),
+            ("ord%", "orders", true),
+            ("%r%s", "orders", true),
+            ("o_ders", "orders", true),
+            ("%", "", true),
+            ("ord", "orders", false),
+            ("_", "", false),
+            ("%x%", "orders", false),
+            ("a%b%c", "a-b-b-c", true),
+        ] {
+            assert_eq!(like_matches(pattern, name), fits, "{pattern} {name}");
+        }
     }
 }

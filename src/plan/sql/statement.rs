@@ -8,6 +8,7 @@ use thalweg_core::{Error, Place, Result};
 use crate::sql::cursor::{Cursor, Name, Reading};
 use crate::sql::ddl::{self, CreateTable, CreateView};
 use crate::sql::hints::{Hints, TableHint, check_all_used};
+use crate::sql::limits;
 use crate::sql::query::{Query, begins_query, check_expr, query};
 use crate::sql::show::show;
 use crate::sql::tokens::{Source, fingerprint, split_script};
@@ -156,6 +157,7 @@ pub fn parse_script(script: &str) -> Result<Vec<Parsed>> {
 /// One statement, with or without its semicolon.
 pub fn parse_statement(text: &str) -> Result<Statement> {
     let source = Source::new(text)?;
+    limits::check(&source.tokens)?;
     let mut cursor = Cursor::new(&source);
     let mut used = vec![];
     let parsed = statement(&mut cursor, &mut used)?;
@@ -192,10 +194,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// `used` takes the ranges of tokens whose hints have been read.
 fn statement(cursor: &mut Cursor, used: &mut Vec<(usize, usize)>) -> Result<Statement> {
-    let from = cursor.parser.index();
+    let from = cursor.position();
     if begins_query(cursor) {
         let query = query(cursor)?;
-        used.push((from, cursor.parser.index()));
+        used.push((from, cursor.position()));
         return Ok(Statement::Query(query));
     }
     let parser = &mut cursor.parser;
@@ -295,7 +297,7 @@ fn drop_object(cursor: &mut Cursor) -> Result<DropObject> {
 }
 
 fn insert(cursor: &mut Cursor, used: &mut Vec<(usize, usize)>) -> Result<Insert> {
-    let from = cursor.parser.index();
+    let from = cursor.position();
     let place = cursor.parser.expect_word("INSERT")?;
     let parser = &mut cursor.parser;
     if parser.is_word("OVERWRITE") {
@@ -303,7 +305,7 @@ fn insert(cursor: &mut Cursor, used: &mut Vec<(usize, usize)>) -> Result<Insert>
     }
     parser.expect_word("INTO")?;
     parser.eat_word("TABLE");
-    let at = parser.index();
+    let at = cursor.position();
     let target = table_name(cursor, "the name of a table")?;
     let target_hint =
         Hints::read(cursor.source, at, at + 1, &[cursor.source.tokens[at].span.start])?.behind(target.place).cloned();
@@ -330,10 +332,10 @@ fn insert(cursor: &mut Cursor, used: &mut Vec<(usize, usize)>) -> Result<Insert>
     if !begins_query(cursor) {
         return Err(cursor.parser.expected_one_of(&["SELECT", "VALUES", "WITH"]));
     }
-    let query_from = cursor.parser.index();
+    let query_from = cursor.position();
     let query = query(cursor)?;
-    used.push((query_from, cursor.parser.index()));
-    let text = cursor.source.text_of(from, cursor.parser.index()).to_owned();
+    used.push((query_from, cursor.position()));
+    let text = cursor.source.text_of(from, cursor.position()).to_owned();
     Ok(Insert { target, target_hint, columns, query, place, text })
 }
 
@@ -471,11 +473,11 @@ fn setting(cursor: &mut Cursor, what: &str, stop: &dyn Fn(&Token) -> bool) -> Re
         return cursor.parser.string(what);
     }
     let place = cursor.parser.here();
-    let from = cursor.parser.index();
+    let from = cursor.position();
     while !at_end_of_statement(cursor) && !stop(&cursor.parser.peek_token_ref().token) {
         cursor.parser.advance_token();
     }
-    let value = cursor.source.text_of(from, cursor.parser.index());
+    let value = cursor.source.text_of(from, cursor.position());
     if value.is_empty() {
         return Err(cursor.parser.expected_here(what));
     }

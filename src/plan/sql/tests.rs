@@ -194,7 +194,20 @@ fn nesting_too_deep_is_an_error_and_no_crash() {
     }
     assert!(parse_statement(&"SELECT * FROM (".repeat(3000)).is_err());
     assert!(parse_statement(&format!("SELECT {}a{}", "(".repeat(40), ")".repeat(40))).is_ok());
-    assert!(parse_statement(&format!("SELECT a{} FROM t", " + a".repeat(1000))).is_ok());
+    for (chain, ends) in
+        [(" + a", ""), (" OR b = 1", ""), (" UNION ALL SELECT a", ""), (", -a", " FROM t"), (" JOIN u USING (a)", "")]
+    {
+        let of = |n: usize| {
+            parse_statement(&format!(
+                "SELECT a{}{}{ends}",
+                if chain.contains("JOIN") { " FROM t" } else { "" },
+                chain.repeat(n)
+            ))
+        };
+        assert!(of(450).is_ok(), "{chain}");
+        assert_eq!(of(50_000).is_ok(), chain.starts_with(','), "{chain}");
+    }
+    assert!(parse_statement(&format!("INSERT INTO t VALUES {}(1, 'a')", "(1, 'a'), ".repeat(20_000))).is_ok());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::sql::{looks_secret, quoted_name, text_of_type};
 /// connector (empty for an own table) and the option's name.
 pub fn show_create_table(table: &Table, is_secret: &dyn Fn(&str, &str) -> bool) -> String {
     let temporary = if table.temporary { "TEMPORARY " } else { "" };
-    let mut elements: Vec<String> = table.columns.iter().map(|c| column_text(c)).collect();
+    let mut elements: Vec<String> = table.columns.iter().map(column_text).collect();
     if let Some(w) = &table.watermark {
         elements.push(format!("WATERMARK FOR {} AS {}", quoted_name(&table.columns[w.column].name), w.text));
     }

@@ -7,7 +7,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use thalweg_core::nearest::{did_you_mean, nearest};
 use thalweg_core::{Error, ErrorCode, Place, Result};
 
-use crate::sql::dialect::FlinkDialect;
+use crate::sql::dialect::{FlinkDialect, UNITS};
 use crate::sql::shell::is_keyword;
 use crate::sql::tokens::{Source, place_of};
 
@@ -216,7 +216,14 @@ impl Reading for Parser<'_> {
         let found = message.strip_prefix("Expected: ").and_then(|m| m.rsplit_once(", found: "));
         match found {
             Some((expected, _)) => {
-                expected_at(self, index.unwrap_or_else(|| token_count(self)), &in_our_words(expected))
+                let index = index.unwrap_or_else(|| token_count(self));
+                let e = expected_at(self, index, &in_our_words(expected));
+                match &self.token_at(index).token {
+                    Token::Word(w) if expected == "date/time field" => {
+                        e.propose(did_you_mean(&w.value, UNITS.iter().copied()))
+                    }
+                    _ => e,
+                }
             }
             None => {
                 let mut characters = message.chars();
@@ -253,7 +260,8 @@ fn place_at(parser: &Parser, index: usize) -> Place {
 }
 
 fn expected_at(parser: &Parser, index: usize, what: &str) -> Error {
-    let lacks_by = (what == END_OF_STATEMENT || what == "\")\"")
+    let lacks_by = !what.starts_with("the name")
+        && !what.starts_with("a name")
         && ["GROUP", "ORDER", "PARTITION"].iter().any(|w| token_is_word(&parser.token_at(index).token, w))
         && !token_is_word(&parser.token_at(index + 1).token, "BY");
     let (index, what) = if lacks_by { (index + 1, "BY") } else { (index, what) };
@@ -341,7 +349,10 @@ fn in_our_words(expected: &str) -> String {
         "literal int" => "a whole number".to_owned(),
         "joined table" => "a table".to_owned(),
         "date/time field" => "a unit such as DAY or HOUR".to_owned(),
-        "a value" | "a concrete value" => "a value".to_owned(),
+        "a concrete value" => "a value".to_owned(),
+        "an identifier after AS" => "a name behind AS".to_owned(),
+        "ROWS, RANGE, GROUPS" => "PARTITION BY, ORDER BY, ROWS, RANGE or \")\"".to_owned(),
+        is if is.ends_with(" after IS") => "NULL, TRUE, FALSE, UNKNOWN or DISTINCT FROM behind IS".to_owned(),
         "SELECT, VALUES, or a subquery in the query body" => {
             "a query (SELECT, VALUES or a query in parentheses)".to_owned()
         }
@@ -397,13 +408,11 @@ pub(crate) fn is_reserved(word: &str) -> bool {
         "NATURAL",
         "NOT",
         "NULL",
-        "OFFSET",
         "ON",
         "OR",
         "ORDER",
         "OUTER",
         "OVER",
-        "PARTITION",
         "PRIMARY",
         "RIGHT",
         "SELECT",

@@ -153,7 +153,7 @@ fn cast(parser: &mut Parser, kind: CastKind) -> Result<Expr> {
     Ok(Expr::Cast { kind, expr: Box::new(value), data_type, array: false, format: None })
 }
 
-const UNITS: &[&str] = &[
+pub(crate) const UNITS: &[&str] = &[
     "NANOSECOND",
     "MICROSECOND",
     "MILLISECOND",
@@ -304,10 +304,21 @@ fn interval(parser: &mut Parser) -> Result<Expr> {
     }
     let parsed = parser.parse_interval().map_err(|e| parser.error_of(e))?;
     match &parsed {
+        Expr::Interval(Interval { leading_field: None, .. }) if near_unit(parser).is_some() => {
+            Err(parser.expected_here("a unit of time").propose(near_unit(parser)))
+        }
         Expr::Interval(Interval { leading_field: None, .. }) => Err(Error::syntax("an INTERVAL needs a unit")
             .at(start)
             .note("as in INTERVAL '10' MINUTE; units: SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER, YEAR")),
         _ => Ok(parsed),
+    }
+}
+
+/// A proposal if the next word is nearly a unit.
+fn near_unit(parser: &Parser) -> Option<String> {
+    match &parser.peek_token_ref().token {
+        Token::Word(w) if w.quote_style.is_none() => did_you_mean(&w.value, UNITS.iter().copied()),
+        _ => None,
     }
 }
 

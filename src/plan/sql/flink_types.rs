@@ -3,7 +3,7 @@
 use sqlparser::ast::{DataType, Ident, ObjectName, ObjectNamePart, TimezoneInfo};
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
-use thalweg_core::nearest::{did_you_mean, nearest};
+use thalweg_core::nearest::did_you_mean;
 use thalweg_core::types::{DECIMAL_PRECISION_MAX, ElementType, LENGTH_MAX};
 use thalweg_core::{Column, Error, Place, Result, SqlType};
 
@@ -310,8 +310,8 @@ pub fn text_of_type(ty: &SqlType) -> String {
 /// A name as it is written in SQL: in backticks if it must be.
 pub fn name_text(name: &str) -> String {
     let plain = name.starts_with(starts_name) && name.chars().all(continues_name);
-    let reserved =
-        is_reserved(name) || nearest(name, TYPE_NAMES.iter().copied()).is_some_and(|n| n.eq_ignore_ascii_case(name));
+    let is = |words: &[&str]| words.iter().any(|w| w.eq_ignore_ascii_case(name));
+    let reserved = is_reserved(name) || is(TYPE_NAMES) || is(&["OFFSET", "PARTITION"]);
     if plain && !reserved { name.to_owned() } else { quoted_name(name) }
 }
 

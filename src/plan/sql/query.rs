@@ -6,7 +6,7 @@ use sqlparser::ast::{self, DataType, Expr, Ident, SelectItem, SetExpr, TableFact
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use thalweg_core::{Error, Place, Result};
 
-use crate::sql::cursor::{Cursor, END_OF_STATEMENT, Reading, parser_over, token_is_word};
+use crate::sql::cursor::{Cursor, END_OF_STATEMENT, Reading, is_reserved, parser_over, token_is_word};
 use crate::sql::hints::Hints;
 use crate::sql::tokens::place_of;
 
@@ -134,21 +134,27 @@ struct Check<'a> {
 
 impl Check<'_> {
     /// sqlparser forgets where a string stood that it took for a name.
-    fn place(&self, alias: &Ident) -> Place {
-        let is_it = |t: &&TokenWithSpan| matches!(&t.token, Token::SingleQuotedString(s) if *s == alias.value);
-        let found = || self.tokens.iter().find(is_it).map_or(alias.span, |t| t.span);
-        place_of(if alias.span.start.line == 0 { found() } else { alias.span })
+    fn place(&self, name: &Ident) -> Place {
+        let is_it = |t: &&TokenWithSpan| matches!(&t.token, Token::SingleQuotedString(s) if *s == name.value);
+        let found = || self.tokens.iter().find(is_it).map_or(name.span, |t| t.span);
+        place_of(if name.span.start.line == 0 { found() } else { name.span })
     }
 
-    fn alias(&self, alias: &Ident) -> ControlFlow<Error> {
-        if alias.quote_style != Some('\'') {
-            return ControlFlow::Continue(());
+    /// A name must not be a string, and no keyword without backticks.
+    fn name(&self, name: &Ident) -> ControlFlow<Error> {
+        match name.quote_style {
+            Some('\'') => ControlFlow::Break(
+                Error::syntax(format!("the string '{}' stands where a name or an operator belongs", name.value))
+                    .at(self.place(name))
+                    .note("names are quoted with backticks"),
+            ),
+            None if is_reserved(&name.value) => ControlFlow::Break(
+                Error::syntax(format!("expected a name, found \"{}\"", name.value))
+                    .at(self.place(name))
+                    .note(format!("it is a keyword; as a name it needs backticks: `{}`", name.value)),
+            ),
+            _ => ControlFlow::Continue(()),
         }
-        ControlFlow::Break(
-            Error::syntax(format!("the string '{}' stands where a name or an operator belongs", alias.value))
-                .at(self.place(alias))
-                .note("names are quoted with backticks"),
-        )
     }
 }
 
@@ -160,7 +166,7 @@ impl Visitor for Check<'_> {
             self.tables.push(last.span.start);
         }
         for part in relation.0.iter().filter_map(|p| p.as_ident()) {
-            self.alias(part)?;
+            self.name(part)?;
         }
         ControlFlow::Continue(())
     }
@@ -176,7 +182,7 @@ impl Visitor for Check<'_> {
             _ => return ControlFlow::Continue(()),
         };
         for ident in alias.iter().flat_map(|a| std::iter::once(&a.name).chain(a.columns.iter().map(|c| &c.name))) {
-            self.alias(ident)?;
+            self.name(ident)?;
         }
         ControlFlow::Continue(())
     }
@@ -184,7 +190,7 @@ impl Visitor for Check<'_> {
     fn pre_visit_select(&mut self, select: &ast::Select) -> ControlFlow<Error> {
         for item in &select.projection {
             if let SelectItem::ExprWithAlias { alias, .. } = item {
-                self.alias(alias)?;
+                self.name(alias)?;
             }
         }
         ControlFlow::Continue(())
@@ -192,8 +198,8 @@ impl Visitor for Check<'_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Error> {
         match expr {
-            Expr::Identifier(i) => self.alias(i),
-            Expr::CompoundIdentifier(parts) => parts.iter().try_for_each(|i| self.alias(i)),
+            Expr::Identifier(i) => self.name(i),
+            Expr::CompoundIdentifier(parts) => parts.iter().try_for_each(|i| self.name(i)),
             Expr::TypedString(s)
                 if !matches!(s.data_type, DataType::Date | DataType::Time(..) | DataType::Timestamp(..)) =>
             {

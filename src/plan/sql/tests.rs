@@ -162,6 +162,12 @@ fn syntax_errors_mark_the_offending_token() {
     fails("SELECT 'abc", 1, 8, "'abc", "does not end");
     fails("SELECT 1 /* abc", 1, 10, "/* abc", "does not end");
     fails("SELECT JSON_VALUE(a, '$' DEFAULT 1 ON EMPTY)", 1, 26, "DEFAULT", "not supported yet");
+    fails("SELECT a. FROM t", 1, 11, "FROM", "expected a name");
+    fails("SELECT * FROM order", 1, 15, "order", "expected a name");
+    fails("SELECT a AS select FROM t", 1, 13, "select", "expected a name");
+    fails("SELECT a FROM t AS where", 1, 20, "where", "expected a name");
+    fails("SELECT ROW_NUMBER() OVER (PARTITION a) FROM t", 1, 37, "a", "expected BY");
+    fails("SELECT a IS 5", 1, 13, "5", "behind IS");
     fails("SELECT a; SELECT b", 1, 11, "SELECT", "expected the end of the statement");
     fails("", 1, 1, "", "expected a statement");
     fails("'x'", 1, 1, "'x'", "expected a statement");
@@ -182,6 +188,8 @@ fn misspelt_keywords_are_proposed() {
     assert_eq!(proposal("CREATE TABEL t (a INT)", 1, 8, "TABEL"), "did you mean \"TABLE\"?");
     assert_eq!(proposal("CREATE TABLE t (a INT METADTA)", 1, 23, "METADTA"), "did you mean \"METADATA\"?");
     assert_eq!(proposal("SHOW TABELS", 1, 6, "TABELS"), "did you mean \"TABLES\"?");
+    assert_eq!(proposal("SELECT INTERVAL '1' DYA", 1, 21, "DYA"), "did you mean \"DAY\"?");
+    assert_eq!(proposal("SELECT EXTRACT(YAER FROM a)", 1, 16, "YAER"), "did you mean \"YEAR\"?");
     assert_eq!(proposal("SELECT TIMESTAMPDIFF(DYA, a, b)", 1, 22, "DYA"), "did you mean \"DAY\"?");
 }
 

@@ -7,15 +7,22 @@ mod deduplicate;
 pub mod expr;
 mod filter;
 mod join;
+mod key_index;
 mod keyed_cache;
+mod layout;
 mod memoize;
 #[cfg(test)]
 mod model;
 mod normalize;
+mod parts;
 mod project;
+mod row_store;
+#[cfg(test)]
+mod speed;
 mod top_n;
 mod union;
 mod upsert_materialize;
+mod winners;
 
 use thalweg_core::operator::Operator;
 use thalweg_core::state::StateTable;
@@ -51,6 +58,11 @@ impl<'a> BuildCx<'a> {
     /// The node's output (a source's is the runtime's own).
     pub fn output(&self) -> &'a Output {
         &self.node().outputs[0]
+    }
+
+    /// What EXPLAIN calls the operator; for messages.
+    pub fn title(&self) -> String {
+        self.node().spec.meaning().title(&self.inputs())
     }
 
     /// This worker owns key group 0: it holds what is not keyed (global aggregates, LIMIT).

@@ -1,4 +1,8 @@
 //! Recompute-from-scratch models, run beside the operators over random change sequences.
 
 mod aggregate;
-mod harness;
+mod deduplicate;
+pub(crate) mod harness;
+mod join;
+mod memoize;
+mod top_n;

@@ -11,6 +11,7 @@
 //! WorkerState::new(config, Restore { shards, matches })
 //!   .table(operator, variant, spec)     → Box<dyn StateTable>, one per table of the graph
 //!   .snapshot(n)                        → per shard: files (hard-linked to dir/chk-n), which of them are new, tables
+//!   .begin_snapshot(n) … task.run()       the same, while the stream goes on
 //!   .release_snapshot(n)                  when they are in the checkpoint storage, or the checkpoint was given up
 //! ```
 
@@ -29,4 +30,4 @@ mod tests;
 
 pub use budget::{Budget, TypedBytes};
 pub use snapshot::{ShardSnapshot, SnapshotFile};
-pub use worker::{Backend, Restore, RestoredShard, StateConfig, TableSize, WorkerState};
+pub use worker::{Backend, Restore, RestoredShard, SnapshotTask, StateConfig, TableSize, WorkerState};

@@ -151,7 +151,6 @@ impl Shard {
     pub fn snapshot(&self, ordinal: usize, snapshot_dir: &Path) -> Result<Option<ShardSnapshot>> {
         let Some(db) = self.db.get() else { return Ok(None) };
         let dir = snapshot_dir.join(self.dir.file_name().expect("a shard's directory has a name"));
-        self.begin_flush(db);
         rocksdb::checkpoint::Checkpoint::new(db)
             .and_then(|c| c.create_checkpoint(&dir))
             .map_err(|e| self.error("taking a snapshot", &e))?;
@@ -195,7 +194,8 @@ impl Shard {
     }
 
     /// Starts writing all memtables out beside one another; the snapshot, which flushes table by table, then only waits.
-    fn begin_flush(&self, db: &Db) {
+    pub fn begin_flush(&self) {
+        let Some(db) = self.db.get() else { return };
         let tables = self.tables.lock();
         let handles: Vec<_> = tables.values().filter_map(|family| db.cf_handle(family)).collect();
         let mut options = FlushOptions::default();

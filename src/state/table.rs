@@ -187,6 +187,7 @@ impl StateTable for RocksTable {
     }
 
     fn write(&mut self, batch: WriteBatch) -> Result<()> {
+        self.shards.gate.pass();
         let ops = &batch.ops[..];
         let order = write_order(ops);
         if let [_] = self.shards.list[..] {

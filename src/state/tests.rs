@@ -285,6 +285,29 @@ fn keys_outside_of_the_own_groups_are_errors_not_rows() {
 }
 
 #[test]
+fn a_snapshot_is_of_the_moment_in_which_it_was_begun() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = root.path().join("storage");
+    std::fs::create_dir(&storage).unwrap();
+    let (state, mut table) = open(root.path(), 0, 1, &Restore::default()).swap_remove(0);
+    fill(&mut *table, 0..1000, b"before");
+    let task = state.begin_snapshot(1);
+    assert_eq!(all(&*table, 0..GROUPS).len(), 1000, "reads do not wait");
+    let snapshot = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        task.run().unwrap()
+    });
+    fill(&mut *table, 0..2000, b"after");
+    let shards = store(snapshot.join().unwrap(), &storage, 0, 1);
+    let (_, restored) = open(root.path(), 1, 1, &same_names(&shards)).swap_remove(0);
+    let rows = all(&*restored, 0..GROUPS);
+    assert!(rows.len() == 1000 && rows.iter().all(|(_, v)| v == b"before"));
+    // One that is given up does not keep writers out.
+    drop(state.begin_snapshot(2));
+    fill(&mut *table, 0..1, b"on");
+}
+
+#[test]
 fn only_new_files_are_stored_and_links_outlive_compaction() {
     let root = tempfile::tempdir().unwrap();
     let storage = root.path().join("storage");
@@ -520,7 +543,9 @@ fn measure_snapshot_of_10_m_keys() {
         let mut batch = Some(batch);
         timed("checkpoint: write", &mut || table.write(batch.take().unwrap()).unwrap());
         let mut snapshot = None;
-        timed("            snapshot", &mut || snapshot = Some(s.snapshot(n).unwrap()));
+        let mut task = None;
+        timed("            begin", &mut || task = Some(s.begin_snapshot(n)));
+        timed("            snapshot", &mut || snapshot = Some(task.take().unwrap().run().unwrap()));
         let snapshot = snapshot.unwrap();
         let new: u64 = snapshot[0].files.iter().filter(|f| f.stored.is_none()).map(|f| f.size).sum();
         shards = store(snapshot, &storage, 0, n);

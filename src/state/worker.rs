@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use thalweg_core::state::{StateTable, StateTableSpec};
 use thalweg_core::stored::{StoredFile, StoredShard, StoredTable, TableMatch, TableName};
 use thalweg_core::{Error, Result};
@@ -84,12 +84,62 @@ pub struct WorkerState {
     claimed: Mutex<HashSet<TableName>>,
 }
 
+/// A snapshot that was begun.
+pub struct SnapshotTask {
+    shards: Arc<Shards>,
+    dir: PathBuf,
+}
+
+impl SnapshotTask {
+    /// Takes the snapshot; waits for the disk.
+    pub fn run(self) -> Result<Vec<ShardSnapshot>> {
+        let open: Vec<(usize, &Shard)> = self.shards.list.iter().enumerate().filter(|(_, s)| s.is_open()).collect();
+        if open.is_empty() {
+            return Ok(vec![]);
+        }
+        let dir = &self.dir;
+        std::fs::create_dir_all(dir).map_err(|e| crate::errors::file(dir, "making the snapshot directory", &e))?;
+        let snapshots = each(&open, |(i, shard)| shard.snapshot(*i, dir)).into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(snapshots.into_iter().flatten().collect())
+    }
+}
+
+impl Drop for SnapshotTask {
+    fn drop(&mut self) {
+        self.shards.gate.open();
+    }
+}
+
 /// The shards of a worker, by key group.
 pub(crate) struct Shards {
     pub list: Vec<Shard>,
     groups: Range<u16>,
     /// Per owned key group: index in `list`.
     of_group: Vec<u16>,
+    pub gate: Gate,
+}
+
+/// Keeps writers out while snapshots are taken.
+#[derive(Default)]
+pub(crate) struct Gate {
+    snapshots: Mutex<usize>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn close(&self) {
+        *self.snapshots.lock() += 1;
+    }
+
+    fn open(&self) {
+        *self.snapshots.lock() -= 1;
+        self.opened.notify_all();
+    }
+
+    /// Returns when no snapshot is being taken.
+    pub fn pass(&self) {
+        self.opened.wait_while(&mut self.snapshots.lock(), |n| *n > 0);
+    }
 }
 
 impl WorkerState {
@@ -119,7 +169,7 @@ impl WorkerState {
             of_group.extend(shard.groups.clone().map(|_| i as u16));
         }
         debug_assert_eq!(of_group.len(), config.groups.len());
-        let shards = Arc::new(Shards { list, groups: config.groups.clone(), of_group });
+        let shards = Arc::new(Shards { list, groups: config.groups.clone(), of_group, gate: Gate::default() });
         Ok(WorkerState { config, shards, claimed: Mutex::default() })
     }
 
@@ -143,16 +193,18 @@ impl WorkerState {
     }
 
     /// Writes what the tables got to disk and hard-links all files to `dir/chk-<checkpoint>`. One entry per shard that
-    /// has a database: none at all if nothing was ever written. Nothing may be written meanwhile.
+    /// has a database: none at all if nothing was ever written.
     pub fn snapshot(&self, checkpoint: u64) -> Result<Vec<ShardSnapshot>> {
-        let shards: Vec<(usize, &Shard)> = self.shards.list.iter().enumerate().filter(|(_, s)| s.is_open()).collect();
-        if shards.is_empty() {
-            return Ok(vec![]);
-        }
+        self.begin_snapshot(checkpoint).run()
+    }
+
+    /// The same in two steps, so that the stream goes on while the disk works: the snapshot is of this moment, and the
+    /// task can be run on any other thread. Until it is through (or dropped), tables can be read; writes wait for it.
+    pub fn begin_snapshot(&self, checkpoint: u64) -> SnapshotTask {
+        self.shards.gate.close();
+        self.shards.list.iter().for_each(Shard::begin_flush);
         let dir = snapshot::dir_of(&self.config.dir, checkpoint);
-        std::fs::create_dir_all(&dir).map_err(|e| crate::errors::file(&dir, "making the snapshot directory", &e))?;
-        let snapshots = each(&shards, |(i, shard)| shard.snapshot(*i, &dir)).into_iter().collect::<Result<Vec<_>>>()?;
-        Ok(snapshots.into_iter().flatten().collect())
+        SnapshotTask { shards: self.shards.clone(), dir }
     }
 
     /// Removes the links of a snapshot: it is in the checkpoint storage, or was given up. None there is fine.

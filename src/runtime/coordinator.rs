@@ -147,7 +147,7 @@ impl Coordinator {
         let mut discovery = self.discovery_timer();
         loop {
             if self.attempt.has_failed() {
-                return self.fail(s);
+                return self.fail(s).await;
             }
             match *self.control.borrow_and_update() {
                 Control::Cancel => {
@@ -203,11 +203,11 @@ impl Coordinator {
         }
     }
 
-    fn fail(&self, s: State) -> AttemptEnd {
+    async fn fail(&self, s: State) -> AttemptEnd {
         self.workers.iter().for_each(|w| w.send(Command::Cancel));
         if let Some(commit) = s.committing {
-            // It may still commit: the next attempt finds out from the storage.
-            drop(commit);
+            // Whether it commits or not, it must be decided before the next attempt reads where the job stands.
+            let _ = commit.await;
         }
         AttemptEnd::Failed(self.attempt.error().unwrap_or_else(|| Error::internal("failed without an error")))
     }
@@ -225,7 +225,7 @@ impl Coordinator {
                     return AttemptEnd::Failed(e);
                 },
                 () = self.failed.notified() => {
-                    return self.fail(s);
+                    return self.fail(s).await;
                 }
                 () = cancelled(&mut control) => {}
             }

@@ -68,7 +68,6 @@ impl Connector for Datagen {
         let plan = Plan::of(&table.def)?;
         Ok(Arc::new(DatagenSource {
             rate: Arc::new(RateLimit::new(Some(plan.rows_per_second))),
-            rows: plan.rows,
             generators: Arc::new(Generators::new(plan, table)?),
         }))
     }
@@ -84,7 +83,6 @@ fn cannot_be_written(table: &TableDef) -> Error {
 
 struct DatagenSource {
     generators: Arc<Generators>,
-    rows: Option<u64>,
     /// Over all workers.
     rate: Arc<RateLimit>,
 }
@@ -97,7 +95,7 @@ impl Source for DatagenSource {
 
     fn reader(&self, splits: Vec<(Split, Option<Position>)>, cx: ReaderCx) -> Result<Box<dyn Reader>> {
         let splits = splits.iter().map(|(s, p)| start_of(s, p.as_ref())).collect::<Result<Vec<_>>>()?;
-        Ok(Box::new(SplitReader::new(self.generators.clone(), self.rows, self.rate.clone(), splits, &cx)))
+        Ok(Box::new(SplitReader::new(self.generators.clone(), self.rate.clone(), splits, &cx)))
     }
 }
 

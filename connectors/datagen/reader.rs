@@ -18,12 +18,15 @@ pub struct Generators {
     schema: SchemaRef,
     columns: Vec<Generator>,
     with_order: bool,
+    /// How many there are in all; `None`: without end.
+    rows: Option<u64>,
     /// Estimated, in memory.
     row_bytes: usize,
 }
 
 impl Generators {
     pub fn new(plan: Plan, table: &SourceTable) -> Result<Self> {
+        let rows = plan.rows;
         let mut all: Vec<Option<Generator>> = plan.generators.into_iter().map(Some).collect();
         let mut fields = vec![];
         let mut columns = vec![];
@@ -38,10 +41,10 @@ impl Generators {
             fields.push(Field::new("$order", DataType::Int64, false));
         }
         let row_bytes = columns.iter().map(Generator::row_bytes).sum::<usize>() + 8 * usize::from(table.with_order);
-        Ok(Generators { schema: Arc::new(Schema::new(fields)), columns, with_order: table.with_order, row_bytes })
+        Ok(Generators { schema: Arc::new(Schema::new(fields)), columns, with_order: table.with_order, rows, row_bytes })
     }
 
-    fn rows(&self, indices: &[u64]) -> Result<RecordBatch> {
+    fn fill(&self, indices: &[u64]) -> Result<RecordBatch> {
         let mut columns = self.columns.iter().map(|c| c.fill(indices)).collect::<Result<Vec<ArrayRef>>>()?;
         if self.with_order {
             columns.push(Arc::new(Int64Array::from_iter_values(indices.iter().map(|&i| i as i64))));
@@ -54,7 +57,6 @@ impl Generators {
 /// The reader of one worker.
 pub struct SplitReader {
     generators: Arc<Generators>,
-    rows: Option<u64>,
     rate: Arc<RateLimit>,
     piece_rows_max: usize,
     /// Per split of this worker its next row index.
@@ -65,23 +67,17 @@ pub struct SplitReader {
 }
 
 impl SplitReader {
-    pub fn new(
-        generators: Arc<Generators>,
-        rows: Option<u64>,
-        rate: Arc<RateLimit>,
-        next: Vec<u64>,
-        cx: &ReaderCx,
-    ) -> Self {
+    pub fn new(generators: Arc<Generators>, rate: Arc<RateLimit>, next: Vec<u64>, cx: &ReaderCx) -> Self {
         let by_bytes = (cx.piece_bytes_max / generators.row_bytes.max(1)).max(1);
         let piece_rows_max = rate.piece_rows(cx.piece_rows_max.min(by_bytes));
-        SplitReader { generators, rows, rate, piece_rows_max, next, indices: vec![], held: None }
+        SplitReader { generators, rate, piece_rows_max, next, indices: vec![], held: None }
     }
 
     /// The next piece: all own splits side by side, in the order of indices, as long as they stand at one height;
     /// else the split that is behind.
     fn generate(&mut self) -> Result<Option<Piece>> {
         self.next.sort_unstable();
-        let end = self.rows.unwrap_or(u64::MAX);
+        let end = self.generators.rows.unwrap_or(u64::MAX);
         let Some(&first) = self.next.first().filter(|n| **n < end) else {
             return Ok(None);
         };
@@ -103,7 +99,7 @@ impl SplitReader {
                 self.indices.extend(self.next[..level].iter().map(|n| n + round * SPLITS).filter(|i| *i < end));
             }
         }
-        let batch = self.generators.rows(&self.indices)?;
+        let batch = self.generators.fill(&self.indices)?;
         // Only the last rounds can be cut short, so every split's last index is among the last `level` ones.
         let mut positions = vec![];
         for next in &mut self.next[..level] {
@@ -130,7 +126,7 @@ impl Reader for SplitReader {
     async fn next(&mut self) -> Result<Option<Piece>> {
         if self.held.is_none() {
             let Some(piece) = self.generate()? else {
-                if self.rows.is_none() {
+                if self.generators.rows.is_none() {
                     // More workers than splits: this one has nothing to do, but the input goes on.
                     std::future::pending::<()>().await;
                 }

@@ -70,15 +70,21 @@ pub struct Scan {
     start: usize,
 }
 
+/// What a scan is made of.
+pub struct ScanParts<'a> {
+    pub table: &'a SourceTable,
+    pub options: &'a FileOptions,
+    pub rate: Arc<RateLimit>,
+    pub cx: &'a ReaderCx,
+    /// Where pieces go.
+    pub pieces: Sender<Message>,
+    /// Where files come from after the start.
+    pub assigned: Receiver<Vec<Assigned>>,
+}
+
 impl Scan {
-    pub fn new(
-        table: &SourceTable,
-        options: &FileOptions,
-        rate: Arc<RateLimit>,
-        cx: &ReaderCx,
-        pieces: Sender<Message>,
-        assigned: Receiver<Vec<Assigned>>,
-    ) -> Result<Self> {
+    pub fn new(parts: ScanParts<'_>) -> Result<Self> {
+        let ScanParts { table, options, rate, cx, pieces, assigned } = parts;
         let assembly = Assembly::new(table);
         let by_bytes = (cx.piece_bytes_max / assembly.row_bytes.max(1)).max(1);
         Ok(Scan {

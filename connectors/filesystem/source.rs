@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::file::FilePosition;
 use crate::glob;
 use crate::options::FileOptions;
-use crate::scan::{Assigned, Message, Scan};
+use crate::scan::{Assigned, Message, Scan, ScanParts};
 
 /// Pieces that are read ahead.
 const AHEAD_MAX: usize = 2;
@@ -52,7 +52,14 @@ impl Source for FileSource {
         let files = splits.iter().map(assigned).collect::<Result<Vec<_>>>()?;
         let (pieces_in, pieces) = mpsc::channel(AHEAD_MAX);
         let (assign, assigned) = std::sync::mpsc::channel();
-        let scan = Scan::new(&self.table, &self.options, self.rate.clone(), &cx, pieces_in, assigned)?;
+        let scan = Scan::new(ScanParts {
+            table: &self.table,
+            options: &self.options,
+            rate: self.rate.clone(),
+            cx: &cx,
+            pieces: pieces_in,
+            assigned,
+        })?;
         let name = format!("scan-{}", cx.worker);
         std::thread::Builder::new()
             .name(name)

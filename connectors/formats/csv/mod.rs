@@ -79,8 +79,8 @@ impl Rules {
             || rules.escape.is_some_and(|e| e == rules.delimiter || rules.quote == Some(e))
             || rules.element_delimiter.is_empty()
             || rules.null_literal.as_ref().is_some_and(|n| {
-                n.iter().any(|c| *c == rules.delimiter || matches!(c, b'\n' | b'\r'))
-                    || rules.quote == n.first().copied()
+                let delimits = |c: &u8| *c == rules.delimiter || matches!(c, b'\n' | b'\r');
+                n.iter().any(delimits) || rules.quote.is_some_and(|q| n.first() == Some(&q))
             });
         if clash {
             return Err(Error::option(format!(

@@ -65,8 +65,9 @@ pub(crate) trait KeyIndex: Default {
     fn bytes(&self) -> usize;
 }
 
+/// Starts to bring an element into the caches.
 #[inline]
-fn prefetch_at<T>(slice: &[T], at: usize) {
+pub(crate) fn prefetch_at<T>(slice: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -8,9 +8,10 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::HashTable;
 use thalweg_core::Result;
 use thalweg_core::state::{KeyBatch, StateTable, WriteBatch};
+
+use crate::key_index::prefetch_at;
 
 /// Bytes of a chunk; a larger record has one of its own.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -29,6 +30,103 @@ const DIRTY: u8 = 1;
 const STORED: u8 = 2;
 /// Used since the record was written.
 const USED: u8 = 4;
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+/// How many rows ahead of its use a thing is fetched.
+const PREFETCH_ROWS: usize = 10;
+
+/// The part of a key's hash that is kept: it says the key's place in an index of any size.
+fn tag_of(key: &[u8]) -> u32 {
+    (hash_bytes(key) >> 32) as u32
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    tag: u32,
+    /// `NONE`: free.
+    slot: u32,
+}
+
+/// Tags to slots: open addressing, linear probing, removal without tombstones, growth without a look at the slots.
+#[derive(Default)]
+struct TagIndex {
+    places: Vec<Place>,
+    len: usize,
+}
+
+impl TagIndex {
+    #[inline]
+    fn home(&self, tag: u32) -> usize {
+        ((u64::from(tag) * self.places.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn after(&self, at: usize) -> usize {
+        if at + 1 == self.places.len() { 0 } else { at + 1 }
+    }
+
+    /// Room for so many more.
+    fn reserve(&mut self, additional: usize) {
+        let wanted = (self.len + additional) * 3 / 2 + 16;
+        if wanted <= self.places.len() {
+            return;
+        }
+        let places = wanted.max(self.places.len() * 2);
+        let old = std::mem::replace(&mut self.places, vec![Place { tag: 0, slot: NONE }; places]);
+        self.len = 0;
+        old.into_iter().filter(|p| p.slot != NONE).for_each(|p| self.insert(p.tag, p.slot));
+    }
+
+    fn insert(&mut self, tag: u32, slot: u32) {
+        let mut at = self.home(tag);
+        while self.places[at].slot != NONE {
+            at = self.after(at);
+        }
+        self.places[at] = Place { tag, slot };
+        self.len += 1;
+    }
+
+    #[inline]
+    fn find(&self, tag: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut at = self.home(tag);
+        loop {
+            let place = *self.places.get(at)?;
+            if place.slot == NONE {
+                return None;
+            }
+            if place.tag == tag && is_it(place.slot) {
+                return Some(place.slot);
+            }
+            at = self.after(at);
+        }
+    }
+
+    fn remove(&mut self, tag: u32, slot: u32) {
+        let n = self.places.len();
+        let mut hole = self.home(tag);
+        while self.places[hole].slot != slot {
+            hole = self.after(hole);
+        }
+        // Those behind the hole move up, unless that would put them before their home.
+        let mut at = hole;
+        loop {
+            at = self.after(at);
+            let place = self.places[at];
+            if place.slot == NONE {
+                break;
+            }
+            let from_home = (at + n - self.home(place.tag)) % n;
+            let from_hole = (at + n - hole) % n;
+            if from_home >= from_hole {
+                self.places[hole] = place;
+                hole = at;
+            }
+        }
+        self.places[hole].slot = NONE;
+        self.len -= 1;
+    }
+}
 
 /// A quick hash of bytes, for memory only.
 #[inline]
@@ -52,7 +150,8 @@ pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
 
 #[derive(Clone, Copy)]
 struct Slot {
-    hash: u64,
+    /// Of the key, see `tag_of`.
+    tag: u32,
     chunk: u32,
     offset: u32,
     /// `ABSENT`: no such key.
@@ -70,7 +169,7 @@ struct Chunk {
 /// Everything but the table.
 #[derive(Default)]
 struct Entries {
-    index: HashTable<u32>,
+    index: TagIndex,
     slots: Vec<Slot>,
     free: Vec<u32>,
     chunks: Vec<Chunk>,
@@ -103,15 +202,18 @@ impl KeyedCache {
         slots.clear();
         slots.reserve(keys.len());
         let mut missing = vec![];
-        for key in keys.iter() {
-            let hash = hash_bytes(key);
-            let slot = match self.entries.find(hash, key) {
+        self.entries.index.reserve(keys.len());
+        let tags: Vec<u32> = keys.iter().map(tag_of).collect();
+        for (i, key) in keys.iter().enumerate() {
+            self.entries.prefetch(&tags, i);
+            let tag = tags[i];
+            let slot = match self.entries.find(tag, key) {
                 Some(slot) => {
                     self.entries.slots[slot as usize].flags |= USED;
                     slot
                 }
                 None => {
-                    let slot = self.entries.insert(hash, key);
+                    let slot = self.entries.insert(tag, key);
                     if !self.complete {
                         missing.push(slot);
                     }
@@ -200,8 +302,30 @@ impl KeyedCache {
 }
 
 impl Entries {
-    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.index.find(hash, |&s| self.slots[s as usize].hash == hash && self.key(s) == key).copied()
+    /// Fetches what the look-ups of the rows ahead of `row` will need: first index entries, later slots, then records.
+    #[inline]
+    fn prefetch(&self, tags: &[u32], row: usize) {
+        if let Some(&tag) = tags.get(row + 3 * PREFETCH_ROWS) {
+            prefetch_at(&self.index.places, self.index.home(tag));
+        }
+        if let Some(&tag) = tags.get(row + 2 * PREFETCH_ROWS) {
+            let place = self.index.places[self.index.home(tag)];
+            if place.slot != NONE {
+                prefetch_at(&self.slots, place.slot as usize);
+            }
+        }
+        if let Some(&tag) = tags.get(row + PREFETCH_ROWS) {
+            let place = self.index.places[self.index.home(tag)];
+            if place.slot != NONE && place.tag == tag {
+                let slot = &self.slots[place.slot as usize];
+                prefetch_at(&self.chunks[slot.chunk as usize].bytes, slot.offset as usize);
+            }
+        }
+    }
+
+    #[inline]
+    fn find(&self, tag: u32, key: &[u8]) -> Option<u32> {
+        self.index.find(tag, |slot| self.key(slot) == key)
     }
 
     fn is_dirty(&self, slot: u32) -> bool {
@@ -209,15 +333,15 @@ impl Entries {
         s.live && s.flags & DIRTY != 0
     }
 
-    fn insert(&mut self, hash: u64, key: &[u8]) -> u32 {
+    /// The index has room.
+    fn insert(&mut self, tag: u32, key: &[u8]) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { hash, chunk: 0, offset: 0, value_len: ABSENT, flags: 0, live: false });
+            self.slots.push(Slot { tag, chunk: 0, offset: 0, value_len: ABSENT, flags: 0, live: false });
             (self.slots.len() - 1) as u32
         });
         let (chunk, offset) = self.append(slot, key, 0);
-        self.slots[slot as usize] = Slot { hash, chunk, offset, value_len: ABSENT, flags: 0, live: true };
-        let slots = &self.slots;
-        self.index.insert_unique(hash, slot, |&s| slots[s as usize].hash);
+        self.slots[slot as usize] = Slot { tag, chunk, offset, value_len: ABSENT, flags: 0, live: true };
+        self.index.insert(tag, slot);
         slot
     }
 
@@ -308,10 +432,7 @@ impl Entries {
     }
 
     fn remove(&mut self, slot: u32) {
-        let hash = self.slots[slot as usize].hash;
-        if let Ok(entry) = self.index.find_entry(hash, |&s| s == slot) {
-            entry.remove();
-        }
+        self.index.remove(self.slots[slot as usize].tag, slot);
         self.discard(slot);
         self.slots[slot as usize].live = false;
         self.slots[slot as usize].flags = 0;
@@ -360,9 +481,7 @@ impl Entries {
                     s.flags &= !USED;
                 }
                 Some(s) => {
-                    if let Ok(entry) = self.index.find_entry(s.hash, |&x| x == slot) {
-                        entry.remove();
-                    }
+                    self.index.remove(s.tag, slot);
                     self.slots[slot as usize].live = false;
                     self.slots[slot as usize].flags = 0;
                     self.free.push(slot);
@@ -391,7 +510,7 @@ impl Entries {
     }
 
     fn has_spare_slots(&self) -> bool {
-        self.slots.len() > 1024 && self.index.len() < self.slots.len() / 2
+        self.slots.len() > 1024 && self.index.len < self.slots.len() / 2
     }
 
     /// Slots and index without gaps; nobody may hold a slot.
@@ -399,7 +518,9 @@ impl Entries {
         let old = std::mem::take(&mut self.slots);
         self.free = vec![];
         self.dirty = vec![];
-        self.index = HashTable::with_capacity(self.index.len());
+        let live = self.index.len;
+        self.index = TagIndex::default();
+        self.index.reserve(live);
         for slot in old.into_iter().filter(|s| s.live) {
             let number = self.slots.len() as u32;
             let at = slot.offset as usize;
@@ -408,15 +529,14 @@ impl Entries {
             if slot.flags & DIRTY != 0 {
                 self.dirty.push(number);
             }
-            let slots = &self.slots;
-            self.index.insert_unique(slot.hash, number, |&s| slots[s as usize].hash);
+            self.index.insert(slot.tag, number);
         }
     }
 
     fn bytes(&self) -> usize {
         self.log_bytes
             + self.slots.capacity() * size_of::<Slot>()
-            + self.index.capacity() * 5
+            + self.index.places.capacity() * size_of::<Place>()
             + (self.free.capacity() + self.dirty.capacity()) * 4
     }
 }

@@ -223,7 +223,8 @@ impl Memoize {
                 if taken == copy.weight {
                     continue;
                 }
-                let kept = if taken == 0 { copy.bytes.to_vec() } else { self.with_weight(copy.bytes, copy.weight - taken)? };
+                let kept =
+                    if taken == 0 { copy.bytes.to_vec() } else { self.with_weight(copy.bytes, copy.weight - taken)? };
                 append_copy(&mut left, &kept);
             }
             if missing > 0 {

@@ -17,6 +17,7 @@ use thalweg_core::state::KeyBatch;
 use thalweg_core::value::ValueCodec;
 use thalweg_core::{Error, Result, SqlType};
 
+use crate::key_index::prefetch_at;
 use crate::layout::batch_of;
 
 /// Rows of a page: 2 to this power.
@@ -80,6 +81,14 @@ impl<T: Copy> Paged<T> {
     #[inline]
     pub fn get(&self, row: u32) -> T {
         self.pages[((row >> PAGE_BITS) - self.first) as usize][(row & IN_PAGE) as usize]
+    }
+
+    /// Starts to bring a value into the caches.
+    #[inline]
+    pub fn prefetch(&self, row: u32) {
+        if let Some(page) = self.pages.get((row >> PAGE_BITS).wrapping_sub(self.first) as usize) {
+            prefetch_at(page, (row & IN_PAGE) as usize);
+        }
     }
 
     #[inline]
@@ -317,11 +326,13 @@ impl StoredColumn {
                 codec.encode(&[array.slice(i, 1)], 1, &mut encoded).is_ok() && encoded.get(0) == v.get(row)
             }
             Values::W4(v) if self.ty == DataType::Float32 => {
-                let (a, b) = (f32::from_bits(v.get(row)), array.as_primitive::<arrow::datatypes::Float32Type>().value(i));
+                let (a, b) =
+                    (f32::from_bits(v.get(row)), array.as_primitive::<arrow::datatypes::Float32Type>().value(i));
                 a == b || (a.is_nan() && b.is_nan())
             }
             Values::W8(v) if self.ty == DataType::Float64 => {
-                let (a, b) = (f64::from_bits(v.get(row)), array.as_primitive::<arrow::datatypes::Float64Type>().value(i));
+                let (a, b) =
+                    (f64::from_bits(v.get(row)), array.as_primitive::<arrow::datatypes::Float64Type>().value(i));
                 a == b || (a.is_nan() && b.is_nan())
             }
             Values::W1(v) => v.get(row) == fixed_values::<u8>(array)[i],

@@ -40,9 +40,10 @@ fn run(name: &str, rig: &mut Rig, inputs: Vec<Vec<Changes>>, budget: Option<usiz
     let (mut shrunk, mut ticks) = (0, 0);
     let batches = TICK_ROWS / BATCH_ROWS / inputs.len();
     for at in (0..inputs[0].len()).step_by(batches) {
-        let parts = inputs.iter().enumerate().flat_map(|(i, input)| {
-            input[at..(at + batches).min(input.len())].iter().map(move |c| (i, c.clone()))
-        });
+        let parts = inputs
+            .iter()
+            .enumerate()
+            .flat_map(|(i, input)| input[at..(at + batches).min(input.len())].iter().map(move |c| (i, c.clone())));
         out += rig.tick(parts.collect()).unwrap().iter().map(Changes::num_rows).sum::<usize>();
         ticks += 1;
         if let Some(budget) = budget {
@@ -115,7 +116,8 @@ fn top_n() {
 #[test]
 #[ignore = "measures"]
 fn deduplicate() {
-    for (keep, keys) in [(Keep::First, 5_000_000), (Keep::First, 10_000), (Keep::Last, 5_000_000), (Keep::Last, 10_000)] {
+    for (keep, keys) in [(Keep::First, 5_000_000), (Keep::First, 10_000), (Keep::Last, 5_000_000), (Keep::Last, 10_000)]
+    {
         let mut builder = GraphBuilder::new();
         let edge = source(&mut builder, &input("t", true));
         let spec = DeduplicateSpec { key: vec![0], order: 2, keep };

@@ -58,8 +58,7 @@ impl Winners {
                 self.best[slot as usize] = row as u32;
             }
         }
-        let mut rows: Vec<u32> =
-            touched.iter().map(|&s| std::mem::replace(&mut self.best[s as usize], NONE)).collect();
+        let mut rows: Vec<u32> = touched.iter().map(|&s| std::mem::replace(&mut self.best[s as usize], NONE)).collect();
         if self.best.len() > 4 * slots_max.max(1024) {
             self.best = vec![];
         }

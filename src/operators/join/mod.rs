@@ -19,10 +19,10 @@ use thalweg_core::{Changes, Error, Result};
 use thalweg_graph::Output;
 use thalweg_graph::ops::join::JoinSpec;
 
-use crate::key_index::{BigIntIndex, BytesIndex, KeyIndex, NONE, is_big_int};
 use self::side::{Side, SideParts};
 use crate::BuildCx;
 use crate::expr::ExprSet;
+use crate::key_index::{BigIntIndex, BytesIndex, KeyIndex, NONE, is_big_int};
 use crate::layout::{LayoutParts, TableLayout, batch_of, rest};
 
 pub(crate) fn build(cx: BuildCx<'_>, spec: &JoinSpec) -> Result<Box<dyn Operator>> {

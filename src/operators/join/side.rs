@@ -128,7 +128,9 @@ impl<K: KeyIndex> Side<K> {
             if row + PREFETCH_ROWS < rows {
                 index.prefetch(keys, row + PREFETCH_ROWS);
             }
-            heads.push(index.find(keys, row).map_or(NONE, |p| index.entry(p).head));
+            let head = index.find(keys, row).map_or(NONE, |p| index.entry(p).head);
+            self.rows.next.prefetch(head);
+            heads.push(head);
         }
         Ok(())
     }
@@ -442,10 +444,13 @@ impl<K: KeyIndex> Rows<K> {
             })?;
         }
         if !stored.is_empty() {
-            let (_, found) = self.layout.decode(stored.iter().map(|&i| read.get(i)).collect::<Vec<_>>().into_iter(), values.iter())?;
+            let (_, found) = self
+                .layout
+                .decode(stored.iter().map(|&i| read.get(i)).collect::<Vec<_>>().into_iter(), values.iter())?;
             for (&i, weight) in stored.iter().zip(found) {
                 let sum = weights[read_of[i]].checked_add(weight);
-                weights[read_of[i]] = sum.ok_or_else(|| Error::row(format!("{}: a weight beyond 64 bits", self.title)))?;
+                weights[read_of[i]] =
+                    sum.ok_or_else(|| Error::row(format!("{}: a weight beyond 64 bits", self.title)))?;
             }
         }
         let batch = take_record_batch(&batch, &UInt32Array::from(distinct.clone()))?;
@@ -477,9 +482,8 @@ impl<K: KeyIndex> Rows<K> {
     }
 
     fn find_identity(&self, hash: u64, batch: &RecordBatch, i: usize) -> Option<u32> {
-        let same = |&row: &u32| {
-            self.identity_hashes.get(row) == hash && self.store.equals_in(row, batch, i, &self.layout.key)
-        };
+        let same =
+            |&row: &u32| self.identity_hashes.get(row) == hash && self.store.equals_in(row, batch, i, &self.layout.key);
         self.identities.find(hash, same).copied()
     }
 
@@ -535,7 +539,9 @@ impl<K: KeyIndex> Rows<K> {
                 Some(id) => {
                     let all = self.weights.as_mut().expect("changing input has weights");
                     let w = all.get_mut(id);
-                    *w = w.checked_add(weight).ok_or_else(|| Error::row(format!("{}: a weight beyond 64 bits", self.title)))?;
+                    *w = w
+                        .checked_add(weight)
+                        .ok_or_else(|| Error::row(format!("{}: a weight beyond 64 bits", self.title)))?;
                     let flags = self.flags.get_mut(id);
                     if *flags & DIRTY == 0 {
                         *flags |= DIRTY;
@@ -601,9 +607,7 @@ impl<K: KeyIndex> Rows<K> {
             }
             return Ok(());
         }
-        let key = |rows: &Self| -> Result<String> {
-            Ok(describe(&rows.store.gather(&[row])?, 0, &rows.layout.key))
-        };
+        let key = |rows: &Self| -> Result<String> { Ok(describe(&rows.store.gather(&[row])?, 0, &rows.layout.key)) };
         if weight < 0 {
             let key = key(self)?;
             return Err(Error::changelog(format!("{}: a row is deleted that is not there, {key}", self.title))

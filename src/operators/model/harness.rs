@@ -376,7 +376,12 @@ impl Bag {
 
     /// Changes of one tick, applied here: inserts of what `make` gives, deletes and updates of what is there, and pairs
     /// that cancel.
-    pub fn draw(&mut self, rng: &mut SmallRng, rows: usize, make: &mut dyn FnMut(&mut SmallRng) -> Row) -> Vec<(Row, i64)> {
+    pub fn draw(
+        &mut self,
+        rng: &mut SmallRng,
+        rows: usize,
+        make: &mut dyn FnMut(&mut SmallRng) -> Row,
+    ) -> Vec<(Row, i64)> {
         let mut changes = vec![];
         for _ in 0..rows {
             let pick = |rng: &mut SmallRng, rows: &ZSet| -> Option<Row> {

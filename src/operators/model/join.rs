@@ -29,7 +29,10 @@ fn rig(case: &Case) -> Rig {
         .map(|n| {
             let append_only = case.append_only[n];
             let name = ["l", "r"][n];
-            source(&mut builder, &TestSource { name, letters: "I I T", append_only, key: &case.unique[n], with_order: false })
+            source(
+                &mut builder,
+                &TestSource { name, letters: "I I T", append_only, key: &case.unique[n], with_order: false },
+            )
         })
         .collect();
     let column = |o| Expr::column(o, SqlType::BigInt);
@@ -88,7 +91,7 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_join_agrees_with_every_row_meeting_every_row(case in cases(), sequence in sequences()) {
         check(case, sequence);

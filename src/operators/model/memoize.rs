@@ -19,7 +19,8 @@ fn rig(key: &[usize]) -> Rig {
     let sum = Expr::call("+", vec![Expr::column(2, ty.clone()), Expr::column(2, ty.clone())], ty);
     let computed = vec![MemoizedExpr { expr: sum, name: "twice".into(), nullable: true }];
     let key = if key.is_empty() { vec![0, 1] } else { key.to_vec() };
-    let node = builder.add(OperatorSpec::Memoize(MemoizeSpec { key, columns: vec![2], computed }), vec![input]).unwrap();
+    let node =
+        builder.add(OperatorSpec::Memoize(MemoizeSpec { key, columns: vec![2], computed }), vec![input]).unwrap();
     Rig::new(builder.finish(), node)
 }
 

@@ -224,8 +224,8 @@ impl TopN {
                 }
                 if entry.weight > 0 {
                     let suffix = || self.suffixes.get(entry.row);
-                    let doubled = live_before
-                        .is_some_and(|b| compare(b, entry.prefix, suffix(), &self.suffixes).is_eq());
+                    let doubled =
+                        live_before.is_some_and(|b| compare(b, entry.prefix, suffix(), &self.suffixes).is_eq());
                     if self.unique && is_changed && (doubled || entry.weight > 1) {
                         let note = "the input promises that its key is unique";
                         return Err(self.changelog_error(entry.row, "two rows with the same key", note));
@@ -294,7 +294,9 @@ impl TopN {
 
     pub(super) fn load_heads(&mut self, new: &[(u32, u32)], prefixes: &KeyBatch) -> Result<()> {
         let refills = new.iter().zip(prefixes.iter());
-        self.refill(refills.map(|((_, number), p)| Refill { number: *number, prefix: p.to_vec(), after: None }).collect())
+        self.refill(
+            refills.map(|((_, number), p)| Refill { number: *number, prefix: p.to_vec(), after: None }).collect(),
+        )
     }
 
     /// Fills heads up with the next rows of overlay and table.

@@ -197,5 +197,8 @@ fn big_int_keys(layout: &TableLayout, batch: &RecordBatch) -> Result<<BigIntInde
     let cast = arrow::compute::cast(column, &DataType::Int64)?;
     let columns = vec![cast; batch.num_columns()];
     let fields: Vec<_> = (0..columns.len()).map(|_| schema.field(0).clone()).collect();
-    BigIntIndex::keys(layout, &RecordBatch::try_new(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)), columns)?)
+    BigIntIndex::keys(
+        layout,
+        &RecordBatch::try_new(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)), columns)?,
+    )
 }

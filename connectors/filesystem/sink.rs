@@ -84,19 +84,6 @@ impl FileSink {
         Error::from(e).context(format!("table {}: {}", self.table.name, path.display()))
     }
 
-    /// Whole content under a new name, durable when this returns.
-    fn replace(&self, job: &JobId, path: &Path, content: &[u8]) -> Result<()> {
-        let temporary = self.temporary(job, path);
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&temporary)?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            sync_folder(path)
-        };
-        write().map_err(|e| self.failed(path, e))
-    }
-
     fn temporary(&self, job: &JobId, path: &Path) -> PathBuf {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         self.hidden().join(format!("{job}-{name}.tmp"))
@@ -126,10 +113,15 @@ impl FileSink {
                 self.folder.display()
             )));
         }
+        // Folders that are made here are durable only when the folders that they lie in are synced.
+        let new: Vec<_> = hidden.ancestors().take_while(|p| !p.exists()).map(Path::to_owned).collect();
         fs::create_dir_all(&hidden).map_err(|e| self.failed(&hidden, e))?;
-        sync_folder(&hidden).map_err(|e| self.failed(&hidden, e))?;
+        for folder in new.iter().filter(|p| !p.as_os_str().is_empty()) {
+            sync_folder(folder).map_err(|e| self.failed(folder, e))?;
+        }
         let token = random_token();
-        self.replace(job, &self.owner_path(job), token.as_bytes())?;
+        let owner = self.owner_path(job);
+        replace(&self.temporary(job, &owner), &owner, token.as_bytes()).map_err(|e| self.failed(&owner, e))?;
         *self.token.lock().expect("nothing panics under this lock") = Some(token);
         let leftover = format!("{job}-");
         for entry in fs::read_dir(&hidden).map_err(|e| self.failed(&hidden, e))? {
@@ -197,6 +189,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::internal(format!("writing files: {e}")))
 }
 
+/// Whole content under a name, durable when this returns.
+fn replace(temporary: &Path, path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(temporary, path)?;
+    sync_folder(path)
+}
+
 /// Makes a name that was just made or changed in a folder durable.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -233,15 +234,18 @@ impl Sink for FileSink {
             let target = self.folder.join(self.part_name(job, segment.number));
             if let Some(temporary) = self.write_part(job, segment, &target).await? {
                 self.still_owner(job)?;
-                fs::rename(&temporary, &target)
-                    .and_then(|()| sync_folder(&target))
+                let to = target.clone();
+                blocking(move || fs::rename(&temporary, &to).and_then(|()| sync_folder(&to)))
+                    .await?
                     .map_err(|e| self.failed(&target, e))?;
             }
         }
         self.still_owner(job)?;
         let stored = StoredMark { job: job.0.clone(), segment: *last };
         let text = serde_json::to_vec(&stored).map_err(|e| Error::internal(e.to_string()))?;
-        self.replace(job, &self.mark_path(job), &text)
+        let path = self.mark_path(job);
+        let (temporary, to) = (self.temporary(job, &path), path.clone());
+        blocking(move || replace(&temporary, &to, &text)).await?.map_err(|e| self.failed(&path, e))
     }
 }
 

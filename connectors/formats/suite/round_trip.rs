@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
 
 use super::*;
@@ -145,4 +147,51 @@ proptest! {
         let text = encode(&t, "csv", &first.batch);
         same(&first.batch, &decode(&t, "csv", &text).unwrap().batch);
     }
+
+    /// Against another JSON library: any nesting around the fields, any white space between the tokens.
+    #[test]
+    fn json_reads_what_another_library_writes(fields in prop::collection::vec(field(), 0..12), pretty: bool) {
+        let t = table(&[("s", SqlType::STRING), ("i", SqlType::BigInt), ("d", SqlType::Double)], &[]);
+        let mut object = serde_json::Map::new();
+        fields.into_iter().for_each(|(k, v)| {
+            object.insert(k, v);
+        });
+        let value = serde_json::Value::Object(object);
+        let text = if pretty {
+            serde_json::to_string_pretty(&value).unwrap().replace('\n', "\t")
+        } else {
+            value.to_string()
+        };
+        let batch = decode(&t, "json", text.as_bytes()).unwrap().batch;
+        let string = batch.column(0).as_string::<i32>();
+        prop_assert_eq!(string.is_valid(0).then(|| string.value(0)), value["s"].as_str());
+        let integer = batch.column(1).as_primitive::<Int64Type>();
+        prop_assert_eq!(integer.is_valid(0).then(|| integer.value(0)), value["i"].as_i64());
+        let double = batch.column(2).as_primitive::<Float64Type>();
+        prop_assert_eq!(double.is_valid(0).then(|| double.value(0)), value["d"].as_f64());
+    }
+}
+
+/// A field of one of the columns, with a value of its type, or another one with anything.
+fn field() -> impl Strategy<Value = (String, serde_json::Value)> {
+    use serde_json::Value;
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        prop::num::f64::NORMAL.prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    let anything = leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((any::<String>(), inner), 0..4).prop_map(|f| Value::Object(f.into_iter().collect())),
+        ]
+    });
+    prop_oneof![
+        any::<String>().prop_map(|s| ("s".to_owned(), Value::from(s))),
+        any::<i64>().prop_map(|i| ("i".to_owned(), Value::from(i))),
+        prop::num::f64::NORMAL.prop_map(|d| ("d".to_owned(), Value::from(d))),
+        (any::<String>(), anything).prop_filter("not a column", |(k, _)| !["s", "i", "d"].contains(&k.as_str())),
+    ]
 }

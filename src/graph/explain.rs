@@ -35,7 +35,8 @@ struct Tree<'g> {
     options: ExplainOptions,
     /// Text, and the id that stands right of it.
     lines: Vec<(String, Option<String>)>,
-    printed: HashSet<NodeIx>,
+    /// With the table, if it is a source of several.
+    printed: HashSet<(NodeIx, usize)>,
 }
 
 impl Tree<'_> {
@@ -48,8 +49,12 @@ impl Tree<'_> {
         let graph = self.graph;
         let node = &graph.nodes[ix];
         let id = self.id(node);
-        let title = node.spec.meaning().title(&graph.inputs(node));
-        if !self.printed.insert(ix) {
+        let title = match (&node.spec, edge) {
+            // One reader of several tables: this is the one that is meant.
+            (OperatorSpec::Source(s), Some(e)) => s.table_title(e.output),
+            (spec, _) => spec.meaning().title(&graph.inputs(node)),
+        };
+        if !self.printed.insert((ix, edge.map_or(0, |e| e.output))) {
             let kind: String = title.split(' ').take(2).collect::<Vec<_>>().join(" ");
             self.lines.push((format!("{first}{kind} (… see {id})"), None));
             return;
@@ -145,8 +150,11 @@ impl Tree<'_> {
         }
         if verbose {
             let routing: Vec<&str> = t.key[..t.routing_columns].iter().map(|k| k.name.as_str()).collect();
-            let groups =
-                if routing.is_empty() { "key group 0".to_owned() } else { format!("key group of ({})", routing.join(", ")) };
+            let groups = if routing.is_empty() {
+                "key group 0".to_owned()
+            } else {
+                format!("key group of ({})", routing.join(", "))
+            };
             let _ = write!(text, " · {groups} · version {}", t.version);
         }
         text
@@ -207,9 +215,32 @@ fn strength(function: &str) -> u8 {
         "or" => 1,
         "and" => 2,
         "not" => 3,
-        "=" | "<>" | "<" | "<=" | ">" | ">=" | "is_distinct_from" | "is_not_distinct_from" | "like" | "not_like"
-        | "ilike" | "not_ilike" | "in" | "not_in" | "~" | "~*" | "!~" | "!~*" | "is_null" | "is_not_null" | "is_true"
-        | "is_not_true" | "is_false" | "is_not_false" | "is_unknown" | "is_not_unknown" => 4,
+        "="
+        | "<>"
+        | "<"
+        | "<="
+        | ">"
+        | ">="
+        | "is_distinct_from"
+        | "is_not_distinct_from"
+        | "like"
+        | "not_like"
+        | "ilike"
+        | "not_ilike"
+        | "in"
+        | "not_in"
+        | "~"
+        | "~*"
+        | "!~"
+        | "!~*"
+        | "is_null"
+        | "is_not_null"
+        | "is_true"
+        | "is_not_true"
+        | "is_false"
+        | "is_not_false"
+        | "is_unknown"
+        | "is_not_unknown" => 4,
         "|" | "#" | "&" | "<<" | ">>" => 5,
         "+" | "-" | "||" => 6,
         "*" | "/" | "%" => 7,

@@ -30,8 +30,19 @@ pub(crate) enum Spread {
     Any,
     /// All on the worker of key group 0.
     One,
-    /// By the hash of these columns; each list alone decides.
-    Hash(Vec<Vec<usize>>),
+    Hash {
+        /// By the hash of these columns; each list alone decides.
+        exact: Vec<Vec<usize>>,
+        /// Rows equal in these columns are on one worker, though it is not by the hash of these values.
+        together: Vec<Vec<usize>>,
+    },
+}
+
+impl Spread {
+    /// By the hash of these columns; without columns all on one worker.
+    pub fn by(columns: &[usize]) -> Self {
+        if columns.is_empty() { Spread::One } else { Spread::Hash { exact: vec![columns.to_vec()], together: vec![] } }
+    }
 }
 
 /// A node's output while the graph is built.
@@ -55,7 +66,7 @@ impl Flow {
     pub fn by(&self, columns: &[usize]) -> Edge {
         let route = match &self.spread {
             Spread::One if columns.is_empty() => Partitioning::Same,
-            Spread::Hash(lists) if lists.iter().any(|l| l == columns) => Partitioning::Same,
+            Spread::Hash { exact, .. } if exact.iter().any(|l| l == columns) => Partitioning::Same,
             _ if columns.is_empty() => Partitioning::One,
             _ => Partitioning::Hash(columns.to_vec()),
         };
@@ -67,7 +78,10 @@ impl Flow {
         let together = match &self.spread {
             Spread::One => true,
             Spread::Any => false,
-            Spread::Hash(lists) => lists.iter().any(|l| columns.is_empty() || l.iter().all(|c| columns.contains(c))),
+            Spread::Hash { exact, together } => {
+                let mut lists = exact.iter().chain(together);
+                lists.any(|l| columns.is_empty() || l.iter().all(|c| columns.contains(c)))
+            }
         };
         if together {
             return self.same();
@@ -75,7 +89,8 @@ impl Flow {
         if !columns.is_empty() {
             return self.by(columns);
         }
-        let all: Vec<usize> = (0..output.columns.len()).filter(|&o| output.columns[o].column.ty.is_orderable()).collect();
+        let all: Vec<usize> =
+            (0..output.columns.len()).filter(|&o| output.columns[o].column.ty.is_orderable()).collect();
         self.by(&all)
     }
 
@@ -86,10 +101,19 @@ impl Flow {
 
 /// The spread behind a projection: columns that keep their value keep their place.
 pub(crate) fn spread_behind(spread: &Spread, spec: &ProjectSpec) -> Spread {
-    let Spread::Hash(lists) = spread else { return spread.clone() };
-    let position = |o: &usize| spec.columns.iter().position(|c| c.expr.same_value_as() == Some(*o));
-    let lists: Vec<Vec<usize>> = lists.iter().filter_map(|l| l.iter().map(position).collect()).collect();
-    if lists.is_empty() { Spread::Any } else { Spread::Hash(lists) }
+    let Spread::Hash { exact, together } = spread else { return spread.clone() };
+    let same = |o: &usize| spec.columns.iter().position(|c| c.expr.same_value_as() == Some(*o));
+    let apart = |o: &usize| spec.columns.iter().position(|c| c.expr.keeps_unique() == Some(*o));
+    let mut kept = vec![];
+    let mut changed: Vec<Vec<usize>> = vec![];
+    for list in exact {
+        match list.iter().map(same).collect::<Option<Vec<_>>>() {
+            Some(list) => kept.push(list),
+            None => changed.extend(list.iter().map(apart).collect::<Option<Vec<_>>>()),
+        }
+    }
+    changed.extend(together.iter().filter_map(|l| l.iter().map(apart).collect::<Option<Vec<_>>>()));
+    if kept.is_empty() && changed.is_empty() { Spread::Any } else { Spread::Hash { exact: kept, together: changed } }
 }
 
 /// A memoize operator over `flow`: `columns` keep the value of their insertion, `computed` are appended.
@@ -100,14 +124,17 @@ pub(crate) fn memoize(
     computed: Vec<MemoizedExpr>,
 ) -> Result<Flow> {
     let key = identity(flow.out(builder));
-    if key.is_empty() && !flow.out(builder).columns.is_empty() && flow.out(builder).unique_keys.iter().all(|k| !k.is_empty()) {
+    if key.is_empty()
+        && !flow.out(builder).columns.is_empty()
+        && flow.out(builder).unique_keys.iter().all(|k| !k.is_empty())
+    {
         return Err(Error::unsupported(
             "values that change from call to call are computed over rows that nothing tells apart when they are deleted",
         )
         .note("give the source a primary key"));
     }
     let edge = flow.by(&key);
-    let spread = if key.is_empty() { Spread::One } else { Spread::Hash(vec![key.clone()]) };
+    let spread = Spread::by(&key);
     let node = builder.add(OperatorSpec::Memoize(MemoizeSpec { key, columns, computed }), vec![edge])?;
     Ok(Flow { node, output: 0, spread })
 }

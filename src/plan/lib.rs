@@ -11,12 +11,12 @@ mod logical;
 mod lower;
 pub mod names;
 mod optimize;
+#[cfg(test)]
+mod plan_tests;
 pub mod planner;
 mod refuse;
 mod resolve;
 pub mod sql;
-#[cfg(test)]
-mod tests;
 mod types;
 
 pub use catalog::{Catalog, Created, Relation};

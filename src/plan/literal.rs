@@ -80,7 +80,9 @@ pub(crate) fn to_scalar(l: &Literal) -> Option<ScalarValue> {
                 DataType::Int32 => Some(ScalarValue::Int32(Some(i32::try_from(*i).ok()?))),
                 DataType::Int64 => Some(ScalarValue::Int64(Some(*i))),
                 DataType::Date32 => Some(ScalarValue::Date32(Some(i32::try_from(*i).ok()?))),
-                DataType::Time64(arrow::datatypes::TimeUnit::Microsecond) => Some(ScalarValue::Time64Microsecond(Some(*i))),
+                DataType::Time64(arrow::datatypes::TimeUnit::Microsecond) => {
+                    Some(ScalarValue::Time64Microsecond(Some(*i)))
+                }
                 DataType::Time64(_) => Some(ScalarValue::Time64Nanosecond(Some(*i))),
                 DataType::Timestamp(unit, zone) => {
                     use arrow::datatypes::TimeUnit::*;
@@ -100,16 +102,14 @@ pub(crate) fn to_scalar(l: &Literal) -> Option<ScalarValue> {
         },
         LiteralValue::Decimal(d) => match arrow {
             DataType::Decimal128(p, s) => ScalarValue::Decimal128(Some(d.parse().ok()?), p, s),
-            DataType::Decimal256(p, s) => {
-                ScalarValue::Decimal256(Some(arrow::datatypes::i256::from_string(d)?), p, s)
-            }
+            DataType::Decimal256(p, s) => ScalarValue::Decimal256(Some(arrow::datatypes::i256::from_string(d)?), p, s),
             _ => return None,
         },
         LiteralValue::String(s) => ScalarValue::Utf8(Some(s.clone())),
         LiteralValue::Bytes(b) => ScalarValue::Binary(Some(b.clone())),
-        LiteralValue::Interval { months, days, nanos } => ScalarValue::IntervalMonthDayNano(Some(
-            arrow::datatypes::IntervalMonthDayNano::new(*months, *days, *nanos),
-        )),
+        LiteralValue::Interval { months, days, nanos } => {
+            ScalarValue::IntervalMonthDayNano(Some(arrow::datatypes::IntervalMonthDayNano::new(*months, *days, *nanos)))
+        }
         LiteralValue::List(_) => return None,
     })
 }

@@ -23,21 +23,51 @@ pub(crate) struct Rel {
 pub(crate) enum Op {
     Scan(Scan),
     Values(Vec<Vec<Literal>>),
-    Project { input: Box<Rel>, exprs: Vec<Expr> },
+    Project {
+        input: Box<Rel>,
+        exprs: Vec<Expr>,
+    },
     /// Conjuncts, evaluated in this order: an earlier one guards the later.
-    Filter { input: Box<Rel>, conjuncts: Vec<Expr> },
+    Filter {
+        input: Box<Rel>,
+        conjuncts: Vec<Expr>,
+    },
     /// Inner join, over the columns of left, then right.
-    Join { left: Box<Rel>, right: Box<Rel>, conjuncts: Vec<Expr> },
+    Join {
+        left: Box<Rel>,
+        right: Box<Rel>,
+        conjuncts: Vec<Expr>,
+    },
     /// What becomes of `Join`: pairs of equal columns, and the rest of the condition.
-    EquiJoin { left: Box<Rel>, right: Box<Rel>, left_keys: Vec<usize>, right_keys: Vec<usize>, residual: Vec<Expr> },
+    EquiJoin {
+        left: Box<Rel>,
+        right: Box<Rel>,
+        left_keys: Vec<usize>,
+        right_keys: Vec<usize>,
+        residual: Vec<Expr>,
+    },
     Union(Vec<Rel>),
     /// Without calls: DISTINCT.
-    Aggregate { input: Box<Rel>, group: Vec<usize>, calls: Vec<Call> },
+    Aggregate {
+        input: Box<Rel>,
+        group: Vec<usize>,
+        calls: Vec<Call>,
+    },
     /// Appends ROW_NUMBER. The optimiser makes a `TopN` of it, or it is refused at `place`.
-    RowNumber { input: Box<Rel>, partition: Vec<usize>, order: Vec<SortKey>, place: Option<Place> },
+    RowNumber {
+        input: Box<Rel>,
+        partition: Vec<usize>,
+        order: Vec<SortKey>,
+        place: Option<Place>,
+    },
     TopN(TopN),
     /// As ROW_NUMBER ordered by arrival = 1; appends nothing. `order` is the hidden order column.
-    Deduplicate { input: Box<Rel>, key: Vec<usize>, order: usize, keep: Keep },
+    Deduplicate {
+        input: Box<Rel>,
+        key: Vec<usize>,
+        order: usize,
+        keep: Keep,
+    },
 }
 
 /// A table that is read, with all its columns in declaration order and then the hidden order column.
@@ -80,12 +110,28 @@ pub(crate) fn nullable(e: &Expr, columns: &[Column]) -> bool {
         Expr::Cast { safe: true, .. } => true,
         Expr::Cast { expr, .. } => nullable(expr, columns),
         Expr::Case { branches, otherwise, .. } => {
-            otherwise.as_ref().is_none_or(|e| nullable(e, columns)) || branches.iter().any(|(_, t)| nullable(t, columns))
+            otherwise.as_ref().is_none_or(|e| nullable(e, columns))
+                || branches.iter().any(|(_, t)| nullable(t, columns))
         }
         Expr::Call { function, args, .. } => match function.as_str() {
-            "is_null" | "is_not_null" | "is_true" | "is_not_true" | "is_false" | "is_not_false" | "is_unknown"
-            | "is_not_unknown" | "is_distinct_from" | "is_not_distinct_from" | "check_not_null" | "proctime" | "now"
-            | "current_timestamp" | "current_date" | "localtimestamp" | "uuid" | "rand" => false,
+            "is_null"
+            | "is_not_null"
+            | "is_true"
+            | "is_not_true"
+            | "is_false"
+            | "is_not_false"
+            | "is_unknown"
+            | "is_not_unknown"
+            | "is_distinct_from"
+            | "is_not_distinct_from"
+            | "check_not_null"
+            | "proctime"
+            | "now"
+            | "current_timestamp"
+            | "current_date"
+            | "localtimestamp"
+            | "uuid"
+            | "rand" => false,
             "coalesce" => args.iter().all(|a| nullable(a, columns)),
             "=" | "<>" | "<" | "<=" | ">" | ">=" | "+" | "-" | "*" | "/" | "%" | "||" | "and" | "or" | "not"
             | "negative" | "like" | "not_like" | "ilike" | "not_ilike" | "in" | "not_in" | "check_length"
@@ -120,8 +166,7 @@ impl Rel {
     }
 
     pub fn project(input: Rel, exprs: Vec<(Expr, String)>) -> Rel {
-        let columns =
-            exprs.iter().map(|(e, n)| Column::new(n, e.ty().clone(), nullable(e, &input.columns))).collect();
+        let columns = exprs.iter().map(|(e, n)| Column::new(n, e.ty().clone(), nullable(e, &input.columns))).collect();
         Rel::new(Op::Project { input: Box::new(input), exprs: exprs.into_iter().map(|(e, _)| e).collect() }, columns)
     }
 
@@ -169,7 +214,13 @@ impl Rel {
         Rel::new(Op::Aggregate { input: Box::new(input), group, calls }, columns)
     }
 
-    pub fn row_number(input: Rel, partition: Vec<usize>, order: Vec<SortKey>, name: String, place: Option<Place>) -> Rel {
+    pub fn row_number(
+        input: Rel,
+        partition: Vec<usize>,
+        order: Vec<SortKey>,
+        name: String,
+        place: Option<Place>,
+    ) -> Rel {
         let mut columns = input.columns.clone();
         columns.push(Column::new(name, SqlType::BigInt, false));
         Rel::new(Op::RowNumber { input: Box::new(input), partition, order, place }, columns)

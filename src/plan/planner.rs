@@ -8,12 +8,12 @@ use thalweg_core::{Column, Error, Place, Result, SqlType};
 use thalweg_graph::ops::SortKey;
 use thalweg_graph::ops::sink::COLLECT;
 use thalweg_graph::ops::source::OWN;
-use thalweg_graph::{Expr, Graph};
+use thalweg_graph::{Expr, Graph, Literal};
 
 use crate::bind::{Binder, BoundQuery, Clause, ExprBinder, Zone, masked, scope_of_table, store};
 use crate::catalog::{Catalog, CatalogColumnKind, Table};
 use crate::literal;
-use crate::logical::{Rel, nullable};
+use crate::logical::{Op, Rel, nullable};
 use crate::lower::sink::{Target, keep_last};
 use crate::lower::{Lowering, prepare};
 use crate::names::no_such;
@@ -103,12 +103,15 @@ impl<'a> Planner<'a> {
         let mut targets: Vec<(Target, Vec<Rel>)> = vec![];
         for insert in inserts {
             let (target, rel) = self.bind_insert(insert)?;
-            let same = |(t, _): &(Target, Vec<Rel>)| t.connector == target.connector && t.info.identity == target.info.identity;
+            let same = |(t, _): &(Target, Vec<Rel>)| {
+                t.connector == target.connector && t.info.identity == target.info.identity
+            };
             match targets.iter().position(same) {
                 None => targets.push((target, vec![rel])),
                 Some(i) if targets[i].0.def == target.def => targets[i].1.push(rel),
                 Some(i) => {
-                    let message = format!("tables {} and {} are the same target", targets[i].0.def.name, target.def.name);
+                    let message =
+                        format!("tables {} and {} are the same target", targets[i].0.def.name, target.def.name);
                     return Err(Error::name(message)
                         .at(insert.target.place)
                         .note("one statement set writes to one target through one table"));
@@ -141,6 +144,7 @@ impl<'a> Planner<'a> {
                 .at(p)
                 .note("its answer is never complete, so it cannot be sorted; with LIMIT it is a Top-N that is kept up to date"));
         }
+        let rel = without_untyped(rel);
         let columns: Vec<Column> = rel.columns[..visible].to_vec();
         let all = rel.columns.clone();
         let mut rel = prepare(rel, all.len())?;
@@ -219,9 +223,11 @@ impl<'a> Planner<'a> {
                     let of: Vec<Column> = def.columns.iter().map(|c| c.column.clone()).collect();
                     Column::new(&c.name, bound.ty().clone(), nullable(&bound, &of))
                 }
-                CatalogColumnKind::Physical { .. } | CatalogColumnKind::Metadata { .. } => {
-                    plain.next().ok_or_else(|| Error::internal("a column that is not in the definition"))?.column.clone()
-                }
+                CatalogColumnKind::Physical { .. } | CatalogColumnKind::Metadata { .. } => plain
+                    .next()
+                    .ok_or_else(|| Error::internal("a column that is not in the definition"))?
+                    .column
+                    .clone(),
             };
             columns.push(column);
         }
@@ -237,12 +243,18 @@ impl<'a> Planner<'a> {
                     place(&*w.expr),
                 ));
             }
-            let relation = crate::resolve::ScopeRelation::new(Some(table.name.clone()), format!("table {}", table.name), &columns);
+            let relation =
+                crate::resolve::ScopeRelation::new(Some(table.name.clone()), format!("table {}", table.name), &columns);
             let scope = crate::resolve::Scope::one(relation);
             let bound = ExprBinder::new(&binder, &scope, Clause::Computed).bind(&w.expr)?;
             if std::mem::discriminant(bound.ty()) != std::mem::discriminant(&of.ty) {
                 return Err(at(
-                    Error::type_(format!("the watermark of \"{}\" is {}, the column is {}", of.name, bound.ty(), of.ty)),
+                    Error::type_(format!(
+                        "the watermark of \"{}\" is {}, the column is {}",
+                        of.name,
+                        bound.ty(),
+                        of.ty
+                    )),
                     place(&*w.expr),
                 ));
             }
@@ -300,8 +312,11 @@ impl<'a> Planner<'a> {
         let binder = self.binder(&query.hints);
         let target = if table.is_own() {
             if let Some(h) = target_hint {
-                return Err(Error::option(format!("table {} has no connector: there are no options for it", table.name))
-                    .at(h.place));
+                return Err(Error::option(format!(
+                    "table {} has no connector: there are no options for it",
+                    table.name
+                ))
+                .at(h.place));
             }
             let info = SinkInfo {
                 identity: [("table".to_owned(), table.name.clone())].into(),
@@ -342,8 +357,10 @@ impl<'a> Planner<'a> {
             }
         }
         if into.len() != rel.columns.len() {
-            let wants: Vec<String> =
-                into.iter().map(|(o, _)| format!("{} {}", def.columns[*o].column.name, def.columns[*o].column.ty)).collect();
+            let wants: Vec<String> = into
+                .iter()
+                .map(|(o, _)| format!("{} {}", def.columns[*o].column.name, def.columns[*o].column.ty))
+                .collect();
             let has: Vec<String> = rel.columns.iter().map(|c| format!("{} {}", c.name, c.ty)).collect();
             return Err(Error::type_(format!(
                 "table {} takes {} columns here, the query has {}",
@@ -354,6 +371,9 @@ impl<'a> Planner<'a> {
             .at(columns.as_ref().and_then(|c| c.first()).map_or(name.place, |n| n.place))
             .note(format!("columns of {}: {}", table.name, wants.join(", ")))
             .note(format!("columns of the query: {}", has.join(", "))));
+        }
+        if let Some(values) = self.stored_values(&rel, &into, &def, &places)? {
+            return Ok((target, values));
         }
         let mut exprs = vec![];
         for (o, c) in def.columns.iter().enumerate() {
@@ -369,6 +389,40 @@ impl<'a> Planner<'a> {
             exprs.push((stored, c.name.clone()));
         }
         Ok((target, Rel::project(rel, exprs)))
+    }
+
+    /// Literal rows as they are stored, so that nothing is left to compute; `None` if they are none, or if a value does
+    /// not fit its column, which then is an error of its row.
+    fn stored_values(
+        &self,
+        rel: &Rel,
+        into: &[(usize, Place)],
+        def: &TableDef,
+        places: &[Option<Place>],
+    ) -> Result<Option<Rel>> {
+        let Op::Values(rows) = &rel.op else { return Ok(None) };
+        let mut stored: Vec<Vec<Literal>> = vec![vec![]; rows.len()];
+        for (o, c) in def.columns.iter().enumerate() {
+            let c = &c.column;
+            let from = into.iter().position(|(to, _)| *to == o);
+            if from.is_none() && !c.nullable && is_writable(def, o) {
+                return Ok(None);
+            }
+            for (row, out) in rows.iter().zip(&mut stored) {
+                let cell = match from {
+                    None => literal::null(c.ty.clone()),
+                    Some(i) => {
+                        let place = if std::ptr::eq(row, &rows[0]) { places[i] } else { None };
+                        self.stored(Expr::Literal(row[i].clone()), &[], c, &def.name, place)?
+                    }
+                };
+                match cell {
+                    Expr::Literal(l) if l.ty == c.ty => out.push(l),
+                    _ => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(Rel::values(stored, def.columns.iter().map(|c| c.column.clone()).collect())))
     }
 
     /// A value as it is stored in a column: cast, checked for length and NULL.
@@ -393,11 +447,23 @@ impl<'a> Planner<'a> {
 
 /// A literal as it is, so that it is stored without a cast, else the column.
 fn rel_value(rel: &Rel, ordinal: usize) -> Expr {
-    use crate::logical::Op;
     match &rel.op {
         Op::Project { exprs, .. } if matches!(exprs[ordinal], Expr::Literal(_)) => exprs[ordinal].clone(),
         _ => rel.column(ordinal),
     }
+}
+
+/// Columns that are NULL without a type become INT, so that rows of the answer can be told apart.
+fn without_untyped(rel: Rel) -> Rel {
+    if rel.columns.iter().all(|c| c.ty != SqlType::Null) {
+        return rel;
+    }
+    let typed = |o: usize| {
+        let e = if rel.columns[o].ty == SqlType::Null { literal::null(SqlType::Int) } else { rel.column(o) };
+        (e, rel.columns[o].name.clone())
+    };
+    let exprs = (0..rel.columns.len()).map(typed).collect();
+    Rel::project(rel, exprs)
 }
 
 fn planned_with_facts(rel: Rel) -> Result<Rel> {
@@ -415,7 +481,8 @@ fn writable(table: &Table, def: &TableDef, name: &Name) -> Result<usize> {
     let declared = table.column(&name.value, name.place)?;
     let column = &table.columns[declared];
     let refused = |why: &str| {
-        let names = def.columns.iter().enumerate().filter(|(o, _)| is_writable(def, *o)).map(|(_, c)| c.column.name.as_str());
+        let names =
+            def.columns.iter().enumerate().filter(|(o, _)| is_writable(def, *o)).map(|(_, c)| c.column.name.as_str());
         let message = format!("column \"{}\" of table {} is {why}: it cannot be written", column.name, table.name);
         no_such(message, "", name.place, "columns that can", names)
     };
@@ -428,7 +495,5 @@ fn writable(table: &Table, def: &TableDef, name: &Name) -> Result<usize> {
 }
 
 fn where_of(binder: &Binder, scope: &crate::resolve::Scope, condition: Option<&ast::Expr>) -> Result<Option<Expr>> {
-    condition
-        .map(|e| ExprBinder::new(binder, scope, Clause::Where).condition(e, "the condition of WHERE"))
-        .transpose()
+    condition.map(|e| ExprBinder::new(binder, scope, Clause::Where).condition(e, "the condition of WHERE")).transpose()
 }

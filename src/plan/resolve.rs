@@ -164,9 +164,16 @@ impl Scope {
         match found.as_slice() {
             [] => Ok(None),
             [(_, c)] => Ok(Some((c, rest))),
+            [(r, _), rest @ ..] if rest.iter().all(|(other, _)| std::ptr::eq(*r, *other)) => {
+                Err(Error::name(format!("{} has two columns \"{}\"", r.shown(), first.value))
+                    .at(place_of_ident(first))
+                    .note("give one of them another name with AS"))
+            }
             several => {
-                let places: Vec<String> =
-                    several.iter().map(|(r, c)| format!("{}.{}", r.name.as_deref().unwrap_or("subquery"), c.column.name)).collect();
+                let places: Vec<String> = several
+                    .iter()
+                    .map(|(r, c)| format!("{}.{}", r.name.as_deref().unwrap_or("subquery"), c.column.name))
+                    .collect();
                 Err(Error::name(format!("column \"{}\" is ambiguous", first.value))
                     .at(place_of_ident(first))
                     .note(format!("it can be {}", places.join(" or "))))
@@ -191,7 +198,9 @@ impl Scope {
             return self.no_such_relation(name);
         }
         match self.relations.as_slice() {
-            [] => Error::name(format!("there is no column \"{}\": there is no FROM", name.value)).at(place_of_ident(name)),
+            [] => {
+                Error::name(format!("there is no column \"{}\": there is no FROM", name.value)).at(place_of_ident(name))
+            }
             [one] => one.no_such_column(name),
             several => {
                 let all = several.iter().flat_map(|r| r.names());
@@ -210,8 +219,12 @@ impl Scope {
 /// `e.name`, a field of a ROW.
 pub(crate) fn field(e: Expr, name: &Ident) -> Result<Expr> {
     let SqlType::Row(fields) = e.ty() else {
-        return Err(Error::type_(format!("\"{}\" cannot be a field: the value before it is {}, not ROW", name.value, e.ty()))
-            .at(place_of_ident(name)));
+        return Err(Error::type_(format!(
+            "\"{}\" cannot be a field: the value before it is {}, not ROW",
+            name.value,
+            e.ty()
+        ))
+        .at(place_of_ident(name)));
     };
     let names = || fields.iter().map(|f| f.name.as_str());
     match look_up(&name.value, names()) {

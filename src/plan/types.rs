@@ -24,9 +24,10 @@ pub(crate) fn common(a: &SqlType, b: &SqlType, purpose: Purpose) -> Option<SqlTy
         (Char(n), Char(m)) | (Char(n), VarChar(m)) | (VarChar(n), Char(m)) | (VarChar(n), VarChar(m)) => {
             VarChar(*n.max(m))
         }
-        (Binary(n), Binary(m)) | (Binary(n), VarBinary(m)) | (VarBinary(n), Binary(m)) | (VarBinary(n), VarBinary(m)) => {
-            VarBinary(*n.max(m))
-        }
+        (Binary(n), Binary(m))
+        | (Binary(n), VarBinary(m))
+        | (VarBinary(n), Binary(m))
+        | (VarBinary(n), VarBinary(m)) => VarBinary(*n.max(m)),
         (Date, Timestamp(p)) | (Timestamp(p), Date) => Timestamp(*p),
         (Date, TimestampLtz(p)) | (TimestampLtz(p), Date) => TimestampLtz(*p),
         (Timestamp(p), Timestamp(q)) => Timestamp(*p.max(q)),

@@ -140,14 +140,22 @@ impl Meaning for SourceSpec {
     }
 
     fn title(&self, _: &[&Output]) -> String {
+        let tables: Vec<String> = (0..self.tables.len()).map(|i| self.table_title(i)).collect();
+        tables.join("; ")
+    }
+}
+
+impl SourceSpec {
+    /// The line of EXPLAIN for one of the tables.
+    pub fn table_title(&self, table: usize) -> String {
+        let t = &self.tables[table];
         if self.connector == VALUES {
-            let rows: usize = self.tables.iter().map(|t| t.rows.len()).sum();
+            let rows = t.rows.len();
             return format!("Values {rows} {}", if rows == 1 { "row" } else { "rows" });
         }
-        let tables = self.tables.iter().map(|t| {
-            let names = t.columns.iter().map(|&o| t.def.columns[o].column.name.as_str());
-            format!("{} ({}) {}", t.def.name, self.connector, names.collect::<Vec<_>>().join(", "))
-        });
-        format!("Source {}", tables.collect::<Vec<_>>().join("; ")).trim_end().to_owned()
+        let names = t.columns.iter().map(|&o| t.def.columns[o].column.name.as_str());
+        format!("Source {} ({}) {}", t.def.name, self.connector, names.collect::<Vec<_>>().join(", "))
+            .trim_end()
+            .to_owned()
     }
 }

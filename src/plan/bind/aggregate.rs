@@ -53,7 +53,11 @@ impl ExprBinder<'_, '_> {
         }
         if !self.clause.allows_aggregates() {
             let e = Error::syntax(format!("{upper} cannot stand in {}", self.clause.name())).at(name);
-            return Err(if self.clause == super::Clause::Where { e.note("a condition on groups stands in HAVING") } else { e });
+            return Err(if self.clause == super::Clause::Where {
+                e.note("a condition on groups stands in HAVING")
+            } else {
+                e
+            });
         }
         let FunctionArguments::List(ast::FunctionArgumentList { duplicate_treatment, args, clauses }) = &f.args else {
             return Err(at(Error::type_(format!("{upper} needs an argument")), here));
@@ -74,9 +78,7 @@ impl ExprBinder<'_, '_> {
                 at(Error::type_(format!("{upper} needs {wants}, not {}", a.ty())), *p)
             })?,
         };
-        if distinct
-            && let Some((a, p)) = &arg
-        {
+        if distinct && let Some((a, p)) = &arg {
             super::function::check_order(a, "DISTINCT", *p)?;
         }
         let call = BoundAggregate {
@@ -108,7 +110,9 @@ impl ExprBinder<'_, '_> {
     ) -> Result<(Option<(Expr, Option<Place>)>, Option<Expr>)> {
         let upper = function.name();
         let arg = match args {
-            [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] if function == AggregateFunction::Count && !distinct => None,
+            [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] if function == AggregateFunction::Count && !distinct => {
+                None
+            }
             [FunctionArg::Unnamed(FunctionArgExpr::Expr(e))] => Some((self.bind(e)?, place(e))),
             [] => return Err(at(Error::type_(format!("{upper} needs an argument")), here)),
             [FunctionArg::Named { .. } | FunctionArg::ExprNamed { .. }] => {

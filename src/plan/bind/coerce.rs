@@ -27,9 +27,7 @@ pub(crate) fn cast(e: Expr, ty: &SqlType, zone: Zone) -> Expr {
 /// Whether the wall clock of a zone enters a cast: between a point in time and what is local.
 fn crosses_zone(from: &SqlType, to: &SqlType) -> bool {
     let is_instant = |t: &SqlType| matches!(t, SqlType::TimestampLtz(_));
-    let is_local = |t: &SqlType| {
-        t.is_string() || matches!(t, SqlType::Date | SqlType::Time(_) | SqlType::Timestamp(_))
-    };
+    let is_local = |t: &SqlType| t.is_string() || matches!(t, SqlType::Date | SqlType::Time(_) | SqlType::Timestamp(_));
     (is_instant(from) && is_local(to)) || (is_local(from) && is_instant(to))
 }
 
@@ -177,7 +175,6 @@ fn sum_type(time: &SqlType, interval: &Expr) -> SqlType {
 }
 
 fn numbers(op: &str, l: Expr, r: Expr, zone: Zone) -> Result<Expr> {
-    let (l, r) = fitted(l, r);
     let ty = common(l.ty(), r.ty(), Purpose::Compare).expect("numbers have a common type");
     let (Some((p, s)), Some((q, t)), SqlType::Decimal { .. }) = (as_decimal(l.ty()), as_decimal(r.ty()), &ty) else {
         return Ok(Expr::call(op, vec![cast(l, &ty, zone), cast(r, &ty, zone)], ty));

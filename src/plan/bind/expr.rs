@@ -530,7 +530,9 @@ impl<'s, 'a> ExprBinder<'s, 'a> {
             e = match part {
                 AccessExpr::Dot(ast::Expr::Identifier(name)) => field(e, name)?,
                 AccessExpr::Dot(other) => return Err(unsupported(format!("\".{other}\""), place(other))),
-                AccessExpr::Subscript(Subscript::Slice { .. }) => return Err(unsupported("a slice of an array", place(root))),
+                AccessExpr::Subscript(Subscript::Slice { .. }) => {
+                    return Err(unsupported("a slice of an array", place(root)));
+                }
                 AccessExpr::Subscript(Subscript::Index { index }) => {
                     let key = self.bind(index)?;
                     self.element(e, key).map_err(|err| at(err, place(index)))?
@@ -596,9 +598,9 @@ fn cast(e: Expr, ty: &SqlType, safe: bool, zone: Zone) -> Result<Expr> {
 
 fn value(v: &Value) -> Result<Expr> {
     Ok(match v {
-        Value::Number(n, false) => Expr::Literal(literal::number(n).ok_or_else(|| {
-            Error::type_(format!("the number {n} has more than 76 digits"))
-        })?),
+        Value::Number(n, false) => Expr::Literal(
+            literal::number(n).ok_or_else(|| Error::type_(format!("the number {n} has more than 76 digits")))?,
+        ),
         Value::SingleQuotedString(s) => literal::string(s),
         Value::Boolean(b) => literal::boolean(*b),
         Value::Null => literal::null(SqlType::Null),

@@ -182,7 +182,9 @@ impl Binder<'_> {
         let hint = self.hints.of(name);
         let no_hint = |what: &str| match hint {
             None => Ok(()),
-            Some(h) => Err(Error::option(format!("the hint OPTIONS is for tables, {} is {what}", ident.value)).at(h.place)),
+            Some(h) => {
+                Err(Error::option(format!("the hint OPTIONS is for tables, {} is {what}", ident.value)).at(h.place))
+            }
         };
         if let Lookup::Found(i) = look_up(&ident.value, ctes.iter().map(|(n, _)| n.as_str())) {
             no_hint("a query of WITH")?;
@@ -266,7 +268,11 @@ fn aliased(
             }
             if columns.len() != named {
                 return Err(at(
-                    Error::name(format!("the alias {} names {} columns, there are {named}", alias.value, columns.len())),
+                    Error::name(format!(
+                        "the alias {} names {} columns, there are {named}",
+                        alias.value,
+                        columns.len()
+                    )),
                     here,
                 ));
             }

@@ -22,13 +22,45 @@ use crate::sql::place_of_ident;
 
 /// Functions over groups or windows that are known and not supported, so that they are not called unknown.
 const OTHER_AGGREGATES: &[&str] = &[
-    "array_agg", "collect", "listagg", "string_agg", "group_concat", "json_objectagg", "json_arrayagg", "stddev",
-    "stddev_pop", "stddev_samp", "var_pop", "var_samp", "variance", "covar_pop", "covar_samp", "corr", "any_value",
-    "every", "some", "bool_and", "bool_or", "approx_count_distinct", "median", "grouping", "grouping_id", "group_id",
+    "array_agg",
+    "collect",
+    "listagg",
+    "string_agg",
+    "group_concat",
+    "json_objectagg",
+    "json_arrayagg",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "var_pop",
+    "var_samp",
+    "variance",
+    "covar_pop",
+    "covar_samp",
+    "corr",
+    "any_value",
+    "every",
+    "some",
+    "bool_and",
+    "bool_or",
+    "approx_count_distinct",
+    "median",
+    "grouping",
+    "grouping_id",
+    "group_id",
     "percentile",
 ];
 const OTHER_WINDOWS: &[&str] = &[
-    "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "first_value", "last_value", "nth_value",
+    "rank",
+    "dense_rank",
+    "percent_rank",
+    "cume_dist",
+    "ntile",
+    "lag",
+    "lead",
+    "first_value",
+    "last_value",
+    "nth_value",
 ];
 
 impl ExprBinder<'_, '_> {
@@ -58,11 +90,15 @@ impl ExprBinder<'_, '_> {
             refuse(filter.is_some(), "FILTER of a window function", here)?;
             if lower != "row_number" {
                 return Err(unsupported(format!("the window function {}", lower.to_uppercase()), Some(name_place))
-                    .note("window functions: ROW_NUMBER, as Top-N (… WHERE rn <= 10) and deduplication (… WHERE rn = 1)"));
+                    .note(
+                        "window functions: ROW_NUMBER, as Top-N (… WHERE rn <= 10) and deduplication (… WHERE rn = 1)",
+                    ));
             }
             let no_args = match args {
                 FunctionArguments::None => true,
-                FunctionArguments::List(l) => l.args.is_empty() && l.clauses.is_empty() && l.duplicate_treatment.is_none(),
+                FunctionArguments::List(l) => {
+                    l.args.is_empty() && l.clauses.is_empty() && l.duplicate_treatment.is_none()
+                }
                 FunctionArguments::Subquery(_) => false,
             };
             if !no_args {
@@ -151,9 +187,9 @@ impl ExprBinder<'_, '_> {
             }
             _ => {}
         }
-        let udf = registry().get(name).ok_or_else(|| {
-            Error::unsupported(format!("the function {} is not supported yet", name.to_uppercase()))
-        })?;
+        let udf = registry()
+            .get(name)
+            .ok_or_else(|| Error::unsupported(format!("the function {} is not supported yet", name.to_uppercase())))?;
         // Functions that show or read local time take the session's zone behind their own arguments.
         let mut args = args;
         let types: Vec<SqlType> = args.iter().map(|a| a.ty().clone()).collect();
@@ -283,7 +319,8 @@ fn resolve(name: &str, udf: &Arc<ScalarUDF>, args: Vec<Expr>, zone: coerce::Zone
             let e = to_error(e);
             Error::type_(format!("{upper}: {}", e.message())).note(usage())
         })?;
-    let ty = SqlType::from_arrow(returned.data_type()).filter(|_| !matches!(returned.data_type(), DataType::Duration(_)));
+    let ty =
+        SqlType::from_arrow(returned.data_type()).filter(|_| !matches!(returned.data_type(), DataType::Duration(_)));
     let ty = ty.ok_or_else(|| {
         Error::unsupported(format!("{upper} gives {}, which is no type of SQL here", returned.data_type()))
     })?;

@@ -56,12 +56,6 @@ impl<'a> Binder<'a> {
                 Error::unsupported(format!("view {view} reads views more than {VIEW_NESTING_MAX} deep")).at(place)
             );
         }
-        Ok(Binder {
-            catalog: self.catalog,
-            connectors: self.connectors,
-            settings: self.settings,
-            hints,
-            view_depth,
-        })
+        Ok(Binder { catalog: self.catalog, connectors: self.connectors, settings: self.settings, hints, view_depth })
     }
 }

@@ -124,7 +124,9 @@ impl Binder<'_> {
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
                 Err(unsupported("a statement that changes data, within a query", place(body)))
             }
-            SetExpr::Table(_) => Err(unsupported("TABLE as a query", place(body)).note("write SELECT * FROM the table")),
+            SetExpr::Table(_) => {
+                Err(unsupported("TABLE as a query", place(body)).note("write SELECT * FROM the table"))
+            }
         }
     }
 
@@ -162,10 +164,7 @@ impl Binder<'_> {
         for (r, p) in &rels {
             if r.columns.len() != width {
                 return Err(at(
-                    Error::type_(format!(
-                        "the queries of UNION ALL have {width} and {} columns",
-                        r.columns.len()
-                    )),
+                    Error::type_(format!("the queries of UNION ALL have {width} and {} columns", r.columns.len())),
                     *p,
                 ));
             }
@@ -177,8 +176,11 @@ impl Binder<'_> {
                 let other = &r.columns[o].ty;
                 ty = crate::types::common(&ty, other, crate::types::Purpose::Unite).ok_or_else(|| {
                     at(
-                        Error::type_(format!("column {} of UNION ALL is {ty} in one query and {other} in another", o + 1))
-                            .note("CAST one of them to the type of the other"),
+                        Error::type_(format!(
+                            "column {} of UNION ALL is {ty} in one query and {other} in another",
+                            o + 1
+                        ))
+                        .note("CAST one of them to the type of the other"),
                         *p,
                     )
                 })?;
@@ -224,7 +226,8 @@ impl Binder<'_> {
         let mut columns: Vec<Column> = vec![];
         for o in 0..width {
             let cells: Vec<Expr> = bound.iter().map(|r| r[o].clone()).collect();
-            let (cells, ty) = coerce::unite(cells, &format!("column {} of VALUES", o + 1), zone).map_err(|e| at(e, places[o]))?;
+            let (cells, ty) =
+                coerce::unite(cells, &format!("column {} of VALUES", o + 1), zone).map_err(|e| at(e, places[o]))?;
             columns.push(Column::new(format!("EXPR${o}"), ty, cells.iter().any(|c| nullable(c, &[]))));
             for (row, cell) in bound.iter_mut().zip(cells) {
                 row[o] = cell;

@@ -85,8 +85,9 @@ impl Binder<'_> {
                 let filter = c.filter.as_ref().map(|e| ordinal(e, name_of(e, &rel, &[])));
                 let counts = c.function == thalweg_graph::ops::aggregate::AggregateFunction::Count;
                 // A group has a row, so that only NULLs and a FILTER leave nothing to add up.
-                let has_value =
-                    !group_exprs.is_empty() && c.filter.is_none() && c.arg.as_ref().is_some_and(|a| !nullable(a, &rel.columns));
+                let has_value = !group_exprs.is_empty()
+                    && c.filter.is_none()
+                    && c.arg.as_ref().is_some_and(|a| !nullable(a, &rel.columns));
                 bound_calls.push(Call {
                     function: c.function,
                     arg,
@@ -101,8 +102,10 @@ impl Binder<'_> {
                 // COUNT(*): any column will do, the pruning takes the cheapest.
                 pre.extend((0..rel.columns.len()).map(|o| (rel.column(o), rel.columns[o].name.clone())));
             }
+            let from = rel.columns.clone();
             let aggregated = Rel::aggregate(Rel::project(rel, pre), keys, bound_calls);
-            let over = Grouped { group: &group_exprs, columns: &aggregated.columns, places: &column_places };
+            let over =
+                Grouped { group: &group_exprs, from: &from, columns: &aggregated.columns, places: &column_places };
             for i in &mut items {
                 i.expr = over.rewrite(&i.expr)?;
             }
@@ -145,7 +148,10 @@ impl Binder<'_> {
             let e = ranked(&sort.expr);
             let found = exprs.iter().position(|(other, _)| *other == e);
             if found.is_none() && is_distinct {
-                return Err(at(Error::name("with DISTINCT, ORDER BY can use columns of the SELECT list only"), place(o)));
+                return Err(at(
+                    Error::name("with DISTINCT, ORDER BY can use columns of the SELECT list only"),
+                    place(o),
+                ));
             }
             ordinals.push(found.unwrap_or_else(|| {
                 exprs.push((e, "$order by".to_owned()));
@@ -232,7 +238,9 @@ fn select_item(binder: &mut ExprBinder, item: &SelectItem, items: &mut Vec<Item>
             let bound = binder.bind(expr)?;
             items.push(Item { expr: bound, name: alias.value.clone(), place: place(expr), is_alias: true });
         }
-        SelectItem::ExprWithAliases { expr, .. } => return Err(unsupported("several names for one value", place(expr))),
+        SelectItem::ExprWithAliases { expr, .. } => {
+            return Err(unsupported("several names for one value", place(expr)));
+        }
         SelectItem::Wildcard(options) => {
             let here = wildcard_options(options)?;
             if binder.scope.relations.is_empty() {
@@ -293,6 +301,7 @@ fn wildcard_options(o: &ast::WildcardAdditionalOptions) -> Result<Option<Place>>
 /// Expressions over the FROM clause, rewritten over groups and their calls.
 struct Grouped<'a> {
     group: &'a [Expr],
+    from: &'a [thalweg_core::Column],
     /// Of the aggregate: the group's, then the calls'.
     columns: &'a [thalweg_core::Column],
     places: &'a [(usize, Place)],
@@ -312,7 +321,10 @@ impl Grouped<'_> {
             }
             Expr::Column { ordinal, .. } => {
                 let here = self.places.iter().find(|(o, _)| o == ordinal).map(|(_, p)| *p);
-                let message = "a column that is neither in GROUP BY nor within an aggregate function has many values";
+                let message = format!(
+                    "column \"{}\" is neither in GROUP BY nor within an aggregate function",
+                    self.from[*ordinal].name
+                );
                 let note = if self.group.is_empty() {
                     "write it within an aggregate function, or add GROUP BY".to_owned()
                 } else {

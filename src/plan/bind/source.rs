@@ -46,7 +46,9 @@ impl Binder<'_> {
                 CatalogColumnKind::Computed { expr, .. } => ExprBinder::new(self, &scope, Clause::Computed)
                     .bind(expr)
                     // Its place is one of the CREATE TABLE.
-                    .map_err(|e| e.context(format!("column {} of table {}", c.name, table.name)).map_place(|_| place))?,
+                    .map_err(|e| {
+                        e.context(format!("column {} of table {}", c.name, table.name)).map_place(|_| place)
+                    })?,
                 CatalogColumnKind::Physical { .. } | CatalogColumnKind::Metadata { .. } => {
                     plain += 1;
                     rel.column(plain - 1)
@@ -65,8 +67,11 @@ impl Binder<'_> {
         let columns = (0..def.columns.len()).collect();
         if table.is_own() {
             if let Some(h) = hint {
-                return Err(Error::option(format!("table {} has no connector: there are no options for it", table.name))
-                    .at(h.place));
+                return Err(Error::option(format!(
+                    "table {} has no connector: there are no options for it",
+                    table.name
+                ))
+                .at(h.place));
             }
             let info = self.connectors.own_table(&table.name)?;
             let changelog = if info.append_only { ChangelogMode::Append } else { ChangelogMode::Retract };

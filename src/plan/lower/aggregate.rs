@@ -23,8 +23,7 @@ impl Lowering {
         let spec = AggregateSpec { group: group.to_vec(), calls: calls.collect() };
         let edge = from.by(group);
         let node = self.builder.add(OperatorSpec::Aggregate(spec), vec![edge])?;
-        let spread =
-            if group.is_empty() { Spread::One } else { Spread::Hash(vec![(0..group.len()).collect()]) };
+        let spread = Spread::by(&(0..group.len()).collect::<Vec<_>>());
         Ok(Flow { node, output: 0, spread })
     }
 }

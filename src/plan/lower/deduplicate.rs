@@ -13,7 +13,7 @@ impl Lowering {
         let edge = from.by(key);
         let spec = DeduplicateSpec { key: key.to_vec(), order, keep };
         let node = self.builder.add(OperatorSpec::Deduplicate(spec), vec![edge])?;
-        let spread = if key.is_empty() { Spread::One } else { Spread::Hash(vec![key.to_vec()]) };
+        let spread = Spread::by(key);
         Ok(Flow { node, output: 0, spread })
     }
 }

@@ -29,7 +29,8 @@ impl Lowering {
         let spread = if left_keys.is_empty() {
             Spread::One
         } else {
-            Spread::Hash(vec![left_keys.to_vec(), right_keys.iter().map(|r| r + width).collect()])
+            let exact = vec![left_keys.to_vec(), right_keys.iter().map(|r| r + width).collect()];
+            Spread::Hash { exact, together: vec![] }
         };
         Ok(Flow { node, output: 0, spread })
     }

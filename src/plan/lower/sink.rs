@@ -119,15 +119,12 @@ impl Lowering {
 
     fn materialize(&mut self, from: Flow, key: &[usize]) -> Result<Flow> {
         let out = from.out(&self.builder);
-        let order = out
-            .ties()
-            .into_iter()
-            .filter(|o| !key.contains(o) && out.columns[*o].column.ty.is_orderable())
-            .collect();
+        let order =
+            out.ties().into_iter().filter(|o| !key.contains(o) && out.columns[*o].column.ty.is_orderable()).collect();
         let edge = from.by(key);
         let spec = UpsertMaterializeSpec { key: key.to_vec(), order };
         let node = self.builder.add(OperatorSpec::UpsertMaterialize(spec), vec![edge])?;
-        Ok(Flow { node, output: 0, spread: Spread::Hash(vec![key.to_vec()]) })
+        Ok(Flow { node, output: 0, spread: Spread::by(key) })
     }
 }
 

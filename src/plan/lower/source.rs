@@ -40,8 +40,11 @@ impl Sources {
             let table = needed(&scan.table);
             match all.iter_mut().find(of_group) {
                 None => {
-                    let spec =
-                        SourceSpec { connector: scan.connector.clone(), group: scan.group.clone(), tables: vec![table] };
+                    let spec = SourceSpec {
+                        connector: scan.connector.clone(),
+                        group: scan.group.clone(),
+                        tables: vec![table],
+                    };
                     all.push(SharedSource { spec, node: 0 });
                 }
                 Some(s) => match s.spec.tables.iter_mut().find(|t| is_same_table(t, &table)) {
@@ -57,9 +60,9 @@ impl Sources {
         }
         for s in &mut all {
             // Not in the order in which statements name them.
-            s.spec.tables.sort_by(|a, b| {
-                (&a.identity, &a.variant, &a.def.name).cmp(&(&b.identity, &b.variant, &b.def.name))
-            });
+            s.spec
+                .tables
+                .sort_by(|a, b| (&a.identity, &a.variant, &a.def.name).cmp(&(&b.identity, &b.variant, &b.def.name)));
             s.node = builder.add(OperatorSpec::Source(s.spec.clone()), vec![])?;
         }
         Ok(Sources { all })
@@ -127,7 +130,7 @@ impl Lowering {
         let edge = flow.by(&key);
         let spec = NormalizeSpec { key: key.clone(), order: wants.columns.len() };
         let node = self.builder.add(OperatorSpec::Normalize(spec), vec![edge])?;
-        Ok(Flow { node, output: 0, spread: Spread::Hash(vec![key]) })
+        Ok(Flow { node, output: 0, spread: Spread::by(&key) })
     }
 
     pub(super) fn values(&mut self, rows: &[Vec<Literal>], columns: &[Column]) -> Result<Flow> {

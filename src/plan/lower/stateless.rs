@@ -27,10 +27,7 @@ impl Lowering {
         passed.sort_unstable();
         passed.dedup();
         let position = |of: usize| exprs.iter().any(|e| matches!(e, Expr::Column { ordinal, .. } if *ordinal == of));
-        let keeps_key = input
-            .unique_keys
-            .iter()
-            .any(|k| k.iter().all(|&c| input.columns[c].stable && position(c)));
+        let keeps_key = input.unique_keys.iter().any(|k| k.iter().all(|&c| input.columns[c].stable && position(c)));
         if keeps_key {
             // Where they are used, the row is still known.
             passed.clear();
@@ -84,12 +81,12 @@ impl Lowering {
         let flows = flows.into_iter().map(|f| settle(&mut self.builder, f)).collect::<Result<Vec<_>>>()?;
         let spread = match &flows[0].spread {
             Spread::One if flows.iter().all(|f| f.spread == Spread::One) => Spread::One,
-            Spread::Hash(lists) => {
+            Spread::Hash { exact, .. } => {
                 let in_all = |l: &&Vec<usize>| {
-                    flows.iter().all(|f| matches!(&f.spread, Spread::Hash(other) if other.contains(l)))
+                    flows.iter().all(|f| matches!(&f.spread, Spread::Hash { exact: other, .. } if other.contains(l)))
                 };
-                let lists: Vec<Vec<usize>> = lists.iter().filter(in_all).cloned().collect();
-                if lists.is_empty() { Spread::Any } else { Spread::Hash(lists) }
+                let exact: Vec<Vec<usize>> = exact.iter().filter(in_all).cloned().collect();
+                if exact.is_empty() { Spread::Any } else { Spread::Hash { exact, together: vec![] } }
             }
             _ => Spread::Any,
         };

@@ -13,11 +13,8 @@ impl Lowering {
         let from = settle(&mut self.builder, from)?;
         let input = from.out(&self.builder);
         let is_taken = |o: &usize| top.partition.contains(o) || top.order.iter().any(|k| k.column == *o);
-        let ties = input
-            .ties()
-            .into_iter()
-            .filter(|o| !is_taken(o) && input.columns[*o].column.ty.is_orderable())
-            .collect();
+        let ties =
+            input.ties().into_iter().filter(|o| !is_taken(o) && input.columns[*o].column.ty.is_orderable()).collect();
         let spec = TopNSpec {
             partition: top.partition.clone(),
             order: top.order.clone(),
@@ -28,7 +25,7 @@ impl Lowering {
         };
         let edge = from.by(&top.partition);
         let node = self.builder.add(OperatorSpec::TopN(spec), vec![edge])?;
-        let spread = if top.partition.is_empty() { Spread::One } else { Spread::Hash(vec![top.partition.clone()]) };
+        let spread = Spread::by(&top.partition);
         Ok(Flow { node, output: 0, spread })
     }
 }

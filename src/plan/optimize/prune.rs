@@ -141,7 +141,8 @@ fn prune(rel: Rel, required: &BTreeSet<usize>) -> Pruned {
             (Rel { op: Op::Join { left, right, conjuncts }, columns, facts }, (0..old).collect())
         }
         Op::Union(inputs) => {
-            let kept: Vec<usize> = if required.is_empty() { vec![cheapest(&columns)] } else { required.iter().copied().collect() };
+            let kept: Vec<usize> =
+                if required.is_empty() { vec![cheapest(&columns)] } else { required.iter().copied().collect() };
             let inputs = inputs.into_iter().map(|i| exactly(i, &kept)).collect();
             (Rel::union(inputs), positions(&kept, old))
         }
@@ -152,7 +153,8 @@ fn prune(rel: Rel, required: &BTreeSet<usize>) -> Pruned {
             if groups == 0 && kept.is_empty() {
                 kept.push(0);
             }
-            let below = group.iter().copied().chain(kept.iter().flat_map(|&i| calls[i].arg.into_iter().chain(calls[i].filter)));
+            let below =
+                group.iter().copied().chain(kept.iter().flat_map(|&i| calls[i].arg.into_iter().chain(calls[i].filter)));
             let (input, map) = input_of_state(*input, below.collect());
             let group = mapped(&group, &map);
             let calls_kept = kept.iter().map(|&i| {

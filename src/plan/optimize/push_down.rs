@@ -70,7 +70,9 @@ fn split(conjuncts: Vec<Expr>, below: impl Fn(&Expr) -> Option<(Expr, bool)>) ->
     for c in conjuncts {
         match below(&c) {
             // One that can fail stays behind what stays above and guards it.
-            Some((inner, also_fallible)) if is_infallible(&inner) || (also_fallible && up.is_empty()) => down.push(inner),
+            Some((inner, also_fallible)) if is_infallible(&inner) || (also_fallible && up.is_empty()) => {
+                down.push(inner)
+            }
             _ => up.push(c),
         }
     }

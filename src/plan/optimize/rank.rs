@@ -77,8 +77,7 @@ pub(super) fn recognise(
         return Err(at(e, place).note("filter by it around the query: … WHERE rn <= 10; = k and BETWEEN do too"));
     }
     let is_empty = bounds.to.is_some_and(|to| to < bounds.from.max(1));
-    let (from, to) =
-        if is_empty { (1, Some(1)) } else { (bounds.from.max(1) as u64, bounds.to.map(|to| to as u64)) };
+    let (from, to) = if is_empty { (1, Some(1)) } else { (bounds.from.max(1) as u64, bounds.to.map(|to| to as u64)) };
     let rel = match (from, to, order.as_slice()) {
         (1, Some(1), [key]) if is_arrival(&input, key.column) => deduplicate(input, &partition, key, name),
         _ => Err(input),

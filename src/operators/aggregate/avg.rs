@@ -81,6 +81,13 @@ impl Finish {
         if fits { Ok(Some(v)) } else { Err(v) }
     }
 
+    #[inline]
+    pub fn fits<T: Total>(&self, state: &SumState<T>) -> bool {
+        // An average is no greater than its total.
+        let total = state.total.narrow().filter(|_| self.scale_up == 0);
+        total.is_some_and(|t| t.unsigned_abs() <= self.max_narrow.unsigned_abs()) || self.value(state).is_ok()
+    }
+
     /// The value, if it fits and 128 bits were enough to compute it.
     #[inline]
     fn narrow(&self, total: i128, count: i64) -> Option<i128> {
@@ -243,7 +250,7 @@ impl Kind for FloatSum {
         }
     }
 
-    fn output<'a>(&self, states: impl ExactSizeIterator<Item = &'a FloatState>) -> Result<ArrayRef> {
+    fn output<'a>(&self, states: impl ExactSizeIterator<Item = &'a FloatState> + Clone) -> Result<ArrayRef> {
         Ok(match self.ty {
             SqlType::Float => Arc::new(states.map(|s| self.value(s).map(|v| v as f32)).collect::<Float32Array>()),
             _ => Arc::new(states.map(|s| self.value(s)).collect::<Float64Array>()),

@@ -99,21 +99,22 @@ pub(super) trait Accumulator {
         Ok(())
     }
 
-    /// Why the new state of a touched group cannot be, given that the group has `rows` rows: the changes contradict
-    /// themselves.
-    fn contradiction(&self, slot: u32, rows: i64) -> Option<&'static str>;
+    /// A touched group whose new state cannot be, and why: the changes contradict themselves. `rows` has by slot how many
+    /// rows a group has.
+    fn contradiction(&self, touched: &[u32], rows: &[i64]) -> Option<(u32, &'static str)>;
 
     /// Sets `changed[i]` where the group with ordinal `from + i` has another output value than before the tick.
     fn compare(&self, touched: &[u32], from: usize, changed: &mut [bool]);
 
-    /// Whether an output value may have no place in its type.
-    fn is_fallible(&self) -> bool {
-        false
+    /// Counts in `old` and `new` where the value before and after the tick, of the groups from ordinal `from` on, has no
+    /// place in its type.
+    fn count_failures(&self, touched: &[u32], from: usize, old: &mut [u32], new: &mut [u32]) {
+        let _ = (touched, from, old, new);
     }
 
-    /// Why a value has no place in its type.
-    fn failure(&self, touched: &[u32], pick: Pick) -> Option<String> {
-        let _ = (touched, pick);
+    /// Why the new value of a group has no place in its type.
+    fn failure(&self, slot: u32) -> Option<String> {
+        let _ = slot;
         None
     }
 
@@ -151,9 +152,15 @@ pub(super) trait Kind {
     fn merge(&self, into: &mut Self::State, other: &Self::State);
     fn contradiction(&self, state: &Self::State, rows: i64) -> Option<&'static str>;
     fn same_output(&self, a: &Self::State, b: &Self::State) -> bool;
-    fn output<'a>(&self, states: impl ExactSizeIterator<Item = &'a Self::State>) -> Result<ArrayRef>;
+    fn output<'a>(&self, states: impl ExactSizeIterator<Item = &'a Self::State> + Clone) -> Result<ArrayRef>;
 
+    /// A value may have no place in its type.
     const FALLIBLE: bool = false;
+
+    fn fits(&self, state: &Self::State) -> bool {
+        let _ = state;
+        true
+    }
 
     fn failure(&self, state: &Self::State) -> Option<String> {
         let _ = state;
@@ -252,8 +259,11 @@ impl<K: Kind> Accumulator for Column<K> {
         Ok(())
     }
 
-    fn contradiction(&self, slot: u32, rows: i64) -> Option<&'static str> {
-        self.kind.contradiction(&self.states[slot as usize], rows)
+    fn contradiction(&self, touched: &[u32], rows: &[i64]) -> Option<(u32, &'static str)> {
+        touched.iter().find_map(|&slot| {
+            let why = self.kind.contradiction(&self.states[slot as usize], rows[slot as usize]);
+            why.map(|why| (slot, why))
+        })
     }
 
     fn compare(&self, touched: &[u32], from: usize, changed: &mut [bool]) {
@@ -263,12 +273,17 @@ impl<K: Kind> Accumulator for Column<K> {
         }
     }
 
-    fn is_fallible(&self) -> bool {
-        K::FALLIBLE
+    fn count_failures(&self, touched: &[u32], from: usize, old: &mut [u32], new: &mut [u32]) {
+        if K::FALLIBLE {
+            old.iter_mut().zip(&self.old[from..]).for_each(|(n, s)| *n += u32::from(!self.kind.fits(s)));
+            new.iter_mut()
+                .zip(&touched[from..])
+                .for_each(|(n, &slot)| *n += u32::from(!self.kind.fits(&self.states[slot as usize])));
+        }
     }
 
-    fn failure(&self, touched: &[u32], pick: Pick) -> Option<String> {
-        self.kind.failure(self.picked(touched, pick))
+    fn failure(&self, slot: u32) -> Option<String> {
+        self.kind.failure(&self.states[slot as usize])
     }
 
     fn output(&self, touched: &[u32], picks: &[Pick]) -> Result<ArrayRef> {

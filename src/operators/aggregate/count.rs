@@ -30,7 +30,7 @@ impl Kind for Count {
         a == b
     }
 
-    fn output<'a>(&self, states: impl ExactSizeIterator<Item = &'a i64>) -> Result<ArrayRef> {
+    fn output<'a>(&self, states: impl ExactSizeIterator<Item = &'a i64> + Clone) -> Result<ArrayRef> {
         Ok(Arc::new(Int64Array::from_iter_values(states.copied())))
     }
 

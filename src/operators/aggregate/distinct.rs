@@ -61,20 +61,20 @@ impl<V: Value> Accumulator for Distinct<V> {
         events.chunks(EVENTS_AT_ONCE).try_for_each(|part| self.apply(part))
     }
 
-    fn contradiction(&self, slot: u32, rows: i64) -> Option<&'static str> {
-        self.inner.contradiction(slot, rows)
+    fn contradiction(&self, touched: &[u32], rows: &[i64]) -> Option<(u32, &'static str)> {
+        self.inner.contradiction(touched, rows)
     }
 
     fn compare(&self, touched: &[u32], from: usize, changed: &mut [bool]) {
         self.inner.compare(touched, from, changed);
     }
 
-    fn is_fallible(&self) -> bool {
-        self.inner.is_fallible()
+    fn count_failures(&self, touched: &[u32], from: usize, old: &mut [u32], new: &mut [u32]) {
+        self.inner.count_failures(touched, from, old, new);
     }
 
-    fn failure(&self, touched: &[u32], pick: Pick) -> Option<String> {
-        self.inner.failure(touched, pick)
+    fn failure(&self, slot: u32) -> Option<String> {
+        self.inner.failure(slot)
     }
 
     fn output(&self, touched: &[u32], picks: &[Pick]) -> Result<ArrayRef> {

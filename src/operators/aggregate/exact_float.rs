@@ -175,27 +175,10 @@ impl ExactFloat {
                 _ => {}
             }
         }
-        // Magnitude, with two empty words below for the digits of a quotient.
-        const BELOW: usize = 2;
-        let (words, low) = self.words();
-        let negative = sign_of(words[words.len() - 1]) != 0;
-        let mut digits = [0u64; WORDS + BELOW];
-        let n = words.len() + BELOW;
-        let mut carry = negative;
-        for (digit, word) in digits[BELOW..].iter_mut().zip(words) {
-            (*digit, carry) = if negative { (!word).overflowing_add(u64::from(carry)) } else { (*word, false) };
+        match &self.far {
+            None => divide(&self.near, usize::from(self.low), &mut [0; NEAR + BELOW], divisor, to),
+            Some(far) => divide(&far.words, 0, &mut [0; WORDS + BELOW], divisor, to),
         }
-        let digits = &mut digits[..n];
-        let mut rest = 0u128;
-        if divisor != 1 {
-            for digit in digits.iter_mut().rev() {
-                let part = rest << 64 | u128::from(*digit);
-                *digit = (part / u128::from(divisor)) as u64;
-                rest = part % u128::from(divisor);
-            }
-        }
-        let magnitude = round(digits, (low as i64 - BELOW as i64) * 64, rest != 0, to);
-        if negative { -magnitude } else { magnitude }
     }
 
     /// Frozen bytes: the counts of NaN, ∞ and -∞ as varints if there is any (first byte 1, else 0), then, unless the
@@ -282,6 +265,28 @@ fn carrying_add(a: u64, b: u64, carry: bool) -> (u64, bool) {
     (sum, first | second)
 }
 
+/// Empty words below a dividend, for the digits of its quotient.
+const BELOW: usize = 2;
+
+/// `digits` is room for the quotient, of zeros.
+fn divide(words: &[u64], low: usize, digits: &mut [u64], divisor: u64, to: Precision) -> f64 {
+    let negative = sign_of(words[words.len() - 1]) != 0;
+    let mut carry = negative;
+    for (digit, word) in digits[BELOW..].iter_mut().zip(words) {
+        (*digit, carry) = if negative { (!word).overflowing_add(u64::from(carry)) } else { (*word, false) };
+    }
+    let mut rest = 0u128;
+    if divisor != 1 {
+        for digit in digits.iter_mut().rev() {
+            let part = rest << 64 | u128::from(*digit);
+            *digit = (part / u128::from(divisor)) as u64;
+            rest = part % u128::from(divisor);
+        }
+    }
+    let magnitude = round(digits, (low as i64 - BELOW as i64) * 64, rest != 0, to);
+    if negative { -magnitude } else { magnitude }
+}
+
 /// The float nearest to `digits` × 2^place units (plus something less than the last digit's unit if `more`).
 fn round(digits: &[u64], place: i64, more: bool, to: Precision) -> f64 {
     let Some(top_word) = digits.iter().rposition(|d| *d != 0) else { return 0.0 };
@@ -289,7 +294,14 @@ fn round(digits: &[u64], place: i64, more: bool, to: Precision) -> f64 {
     // The lowest bit that the mantissa keeps, counted in the digits.
     let lowest = (top + 1 - to.mantissa_bits).max(to.unit - place);
     let bit = |at: i64| at >= 0 && digits.get((at / 64) as usize).is_some_and(|d| d >> (at % 64) & 1 == 1);
-    let mut mantissa = (lowest..=top).rev().fold(0u64, |m, at| m << 1 | u64::from(bit(at)));
+    // Bits lowest ..= top, at most 53, lie in two words.
+    let mut mantissa = if lowest < 0 {
+        digits[0] << -lowest
+    } else {
+        let word = (lowest / 64) as usize;
+        let digit = |i: usize| u128::from(digits.get(i).copied().unwrap_or(0));
+        ((digit(word + 1) << 64 | digit(word)) >> (lowest % 64)) as u64
+    };
     let below = lowest - 1;
     if bit(below) {
         let rest = more

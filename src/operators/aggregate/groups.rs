@@ -1,9 +1,9 @@
 //! The groups in memory: group columns → slot, and per slot the number of rows, whether it is dirty and whether
 //! something of it is stored.
 //!
-//! A single group column of up to 8 bytes is looked up as a 64-bit word; anything else as its key bytes
-//! (`core::key`), which lie behind one another in an arena. NULL, and the one group of a global aggregate, have a place
-//! of their own.
+//! A single group column of up to 8 bytes is looked up as a 64-bit word, a single string as its bytes, anything else as its
+//! key bytes (`core::key`); bytes lie behind one another in an arena. The NULL of a single column, and the one group of a
+//! global aggregate, have a place of their own.
 
 use arrow::array::{Array, ArrayRef};
 use arrow::buffer::NullBuffer;
@@ -15,8 +15,8 @@ use thalweg_core::state::KeyBatch;
 use thalweg_core::{Column, Error, Result};
 
 use super::column::grow_vec;
-use super::index::{Found, HashIndex, hash_bytes};
-use super::values::{Domain, Form, read_words, words_array};
+use super::index::{Found, HashIndex, WARM_KEYS, hash_bytes};
+use super::values::{Domain, Form, Value, read_words, words_array};
 
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -73,7 +73,17 @@ impl SlotMap {
 #[derive(Debug)]
 enum Keys {
     Global,
-    Word { ty: DataType, words: Vec<u64> },
+    /// By slot, as `values` orders them.
+    Word {
+        ty: DataType,
+        words: Vec<u64>,
+    },
+    /// One string: its bytes.
+    Text {
+        domain: Domain,
+        texts: Arena,
+    },
+    /// Key bytes.
     Bytes(Arena),
 }
 
@@ -81,26 +91,29 @@ enum Keys {
 #[derive(Debug, Default)]
 struct Arena {
     bytes: Vec<u8>,
-    from: Vec<u64>,
-    len: Vec<u32>,
+    spans: Vec<Span>,
     garbage: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    from: usize,
+    len: usize,
 }
 
 /// Garbage below this is not worth the copying.
 const GARBAGE_BYTES_MIN: usize = 1 << 20;
 
 impl Arena {
+    #[inline]
     fn get(&self, slot: u32) -> &[u8] {
-        let from = self.from[slot as usize] as usize;
-        &self.bytes[from..from + self.len[slot as usize] as usize]
+        let Span { from, len } = self.spans[slot as usize];
+        &self.bytes[from..from + len]
     }
 
     fn put(&mut self, slot: u32, key: &[u8]) {
-        let slots = slot as usize + 1;
-        grow_vec(&mut self.from, slots, 0);
-        grow_vec(&mut self.len, slots, 0);
-        self.from[slot as usize] = self.bytes.len() as u64;
-        self.len[slot as usize] = u32::try_from(key.len()).expect("a key is shorter than an Arrow array of 2 GiB");
+        grow_vec(&mut self.spans, slot as usize + 1, Span::default());
+        self.spans[slot as usize] = Span { from: self.bytes.len(), len: key.len() };
         if self.bytes.len() + key.len() > self.bytes.capacity() {
             self.bytes.reserve_exact(key.len().max(self.bytes.capacity() / 4));
         }
@@ -108,28 +121,87 @@ impl Arena {
     }
 
     fn remove(&mut self, slot: u32) {
-        self.garbage += std::mem::take(&mut self.len[slot as usize]) as usize;
+        self.garbage += std::mem::take(&mut self.spans[slot as usize].len);
         if self.garbage > GARBAGE_BYTES_MIN && self.garbage > self.bytes.len() / 2 {
-            let all: Vec<u32> = (0..self.from.len() as u32).collect();
-            *self = self.copy(all.into_iter());
+            *self = self.copy(0..self.spans.len() as u32);
         }
     }
 
     fn copy(&self, slots: impl Iterator<Item = u32> + Clone) -> Arena {
-        let bytes = slots.clone().map(|s| self.len[s as usize] as usize).sum();
-        let n = slots.clone().count();
-        let mut copy = Arena {
-            bytes: Vec::with_capacity(bytes),
-            from: Vec::with_capacity(n),
-            len: Vec::with_capacity(n),
-            garbage: 0,
-        };
+        let bytes = slots.clone().map(|s| self.spans[s as usize].len).sum();
+        let spans = Vec::with_capacity(slots.clone().count());
+        let mut copy = Arena { bytes: Vec::with_capacity(bytes), spans, garbage: 0 };
         for s in slots {
-            copy.from.push(copy.bytes.len() as u64);
-            copy.len.push(self.len[s as usize]);
-            copy.bytes.extend_from_slice(self.get(s));
+            let key = self.get(s);
+            copy.spans.push(Span { from: copy.bytes.len(), len: key.len() });
+            copy.bytes.extend_from_slice(key);
         }
         copy
+    }
+}
+
+/// What is kept by slot, and which slots there are.
+#[derive(Debug)]
+struct Slots {
+    rows: Vec<i64>,
+    flags: Vec<u8>,
+    free: Vec<u32>,
+    /// Slot and stamp of the NULL group or the global group.
+    single: Option<(u32, u32)>,
+    /// Of the running tick.
+    stamp: u32,
+}
+
+/// The groups of a tick, as they are found.
+struct Touches<'a> {
+    /// In the order of the first touch.
+    touched: &'a mut Vec<u32>,
+    /// Ordinals of those that were not in memory.
+    fresh: &'a mut Vec<u32>,
+}
+
+impl Slots {
+    fn add(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            let slot = self.rows.len();
+            grow_vec(&mut self.rows, slot + 1, 0);
+            grow_vec(&mut self.flags, slot + 1, 0);
+            slot as u32
+        })
+    }
+
+    /// Looks up the single group.
+    fn find_single(&mut self) -> (u32, Found) {
+        let stamp = self.stamp;
+        match &mut self.single {
+            None => {
+                let slot = self.add();
+                self.single = Some((slot, stamp));
+                (slot, Found::New)
+            }
+            Some((slot, at)) => {
+                let found = if *at == stamp { Found::Again } else { Found::First };
+                *at = stamp;
+                (*slot, found)
+            }
+        }
+    }
+
+    fn is_single(&self, slot: u32) -> bool {
+        self.single.is_some_and(|(s, _)| s == slot)
+    }
+}
+
+impl Touches<'_> {
+    #[inline]
+    fn add(&mut self, (slot, found): (u32, Found)) -> u32 {
+        if found != Found::Again {
+            if found == Found::New {
+                self.fresh.push(self.touched.len() as u32);
+            }
+            self.touched.push(slot);
+        }
+        slot
     }
 }
 
@@ -141,13 +213,7 @@ pub(super) struct Groups {
     max_parallelism: u16,
     keys: Keys,
     index: HashIndex,
-    /// Slot and stamp of the NULL group or the global group.
-    single: Option<(u32, u32)>,
-    /// Of the running tick.
-    stamp: u32,
-    rows: Vec<i64>,
-    flags: Vec<u8>,
-    free: Vec<u32>,
+    slots: Slots,
     dirty: Vec<u32>,
     words: Vec<u64>,
     key_batch: KeyBatch,
@@ -158,6 +224,9 @@ impl Groups {
         let keys = match &columns[..] {
             [] => Keys::Global,
             [c] if Domain::new(&c.ty)?.form() == Form::Word => Keys::Word { ty: c.ty.to_arrow(), words: vec![] },
+            [c] if matches!(c.ty.to_arrow(), DataType::Utf8 | DataType::Binary) => {
+                Keys::Text { domain: Domain::new(&c.ty)?, texts: Arena::default() }
+            }
             _ => Keys::Bytes(Arena::default()),
         };
         Ok(Groups {
@@ -166,11 +235,7 @@ impl Groups {
             max_parallelism,
             keys,
             index: HashIndex::default(),
-            single: None,
-            stamp: 1,
-            rows: vec![],
-            flags: vec![],
-            free: vec![],
+            slots: Slots { rows: vec![], flags: vec![], free: vec![], single: None, stamp: 1 },
             dirty: vec![],
             words: vec![],
             key_batch: KeyBatch::new(),
@@ -179,12 +244,12 @@ impl Groups {
 
     /// Slots there are, free ones included.
     pub fn slots(&self) -> usize {
-        self.rows.len()
+        self.slots.rows.len()
     }
 
     /// Groups in memory.
     pub fn len(&self) -> usize {
-        self.rows.len() - self.free.len()
+        self.slots.rows.len() - self.slots.free.len()
     }
 
     /// Looks up the group of every row: `slots` gets one slot per row. Groups that the tick touches for the first time
@@ -201,30 +266,11 @@ impl Groups {
         if self.len() + rows > GROUPS_MAX {
             return Err(Error::unsupported(format!("more than {GROUPS_MAX} groups in memory on one worker")));
         }
-        let Groups { keys, index, single, stamp, rows: counts, flags, free, .. } = self;
-        let stamp = *stamp;
-        let mut new_slot = || {
-            free.pop().unwrap_or_else(|| {
-                let slot = counts.len();
-                grow_vec(counts, slot + 1, 0);
-                grow_vec(flags, slot + 1, 0);
-                slot as u32
-            })
-        };
-        let mut touch = |slot: u32, found: Found| {
-            if found != Found::Again {
-                if found == Found::New {
-                    fresh.push(touched.len() as u32);
-                }
-                touched.push(slot);
-            }
-            slot
-        };
+        let Groups { keys, index, slots: all, .. } = self;
+        let mut touches = Touches { touched, fresh };
+        let stamp = all.stamp;
         match keys {
-            Keys::Global => {
-                let (slot, found) = touch_single(single, stamp, &mut new_slot);
-                slots.resize(rows, touch(slot, found));
-            }
+            Keys::Global => slots.resize(rows, touches.add(all.find_single())),
             Keys::Word { words, .. } => {
                 self.words.clear();
                 if !read_words(&columns[0], &mut self.words) {
@@ -232,49 +278,50 @@ impl Groups {
                     return Err(Error::internal(format!("a group column lies in memory as {ty}")));
                 }
                 index.reserve(rows);
-                let mut find = |word: u64| {
-                    let (slot, found) = index.find_or_insert(
-                        word,
-                        stamp,
-                        |_| true,
-                        || {
-                            let slot = new_slot();
-                            grow_vec(words, slot as usize + 1, 0);
-                            words[slot as usize] = word;
-                            slot
-                        },
-                    );
-                    touch(slot, found)
+                let mut put = |slot: u32, word: u64| {
+                    grow_vec(words, slot as usize + 1, 0);
+                    words[slot as usize] = word;
+                    slot
                 };
                 match columns[0].logical_nulls().filter(|n| n.null_count() > 0) {
-                    None => slots.extend(self.words.iter().map(|&w| find(w))),
+                    None => {
+                        for part in self.words.chunks(WARM_KEYS) {
+                            index.warm(part);
+                            slots.extend(part.iter().map(|&word| {
+                                touches.add(index.find_or_insert(word, stamp, |_| true, || put(all.add(), word)))
+                            }));
+                        }
+                    }
                     Some(nulls) => {
-                        // NULL rows are found afterwards: `find` holds what makes slots.
-                        slots.extend(
-                            self.words.iter().zip(&nulls).map(|(&w, valid)| if valid { find(w) } else { NONE }),
-                        );
-                        let (slot, found) = touch_single(single, stamp, || {
-                            let slot = new_slot();
-                            grow_vec(words, slot as usize + 1, 0);
-                            slot
-                        });
-                        let slot = touch(slot, found);
-                        slots.iter_mut().filter(|s| **s == NONE).for_each(|s| *s = slot);
+                        for (&word, valid) in self.words.iter().zip(&nulls) {
+                            let found = if valid {
+                                index.find_or_insert(word, stamp, |_| true, || put(all.add(), word))
+                            } else {
+                                let found = all.find_single();
+                                put(found.0, 0);
+                                found
+                            };
+                            slots.push(touches.add(found));
+                        }
                     }
                 }
+            }
+            Keys::Text { domain, texts } => {
+                let column = <Box<[u8]>>::read(domain, &columns[0], &mut self.key_batch)?;
+                let nulls = columns[0].logical_nulls().filter(|n| n.null_count() > 0);
+                let key = |row: usize| match &nulls {
+                    Some(nulls) if nulls.is_null(row) => None,
+                    _ => Some(<Box<[u8]>>::get(&column, row)),
+                };
+                hash_keys(rows, key, &mut self.words);
+                intern_bytes(index, texts, all, &self.words, key, &mut touches, slots);
             }
             Keys::Bytes(arena) => {
                 self.key_batch.clear();
                 self.codec.encode(None, columns, rows, &mut self.key_batch)?;
-                index.reserve(rows);
-                for key in self.key_batch.iter() {
-                    let hash = hash_bytes(key);
-                    let (slot, found) = index.find_or_insert(hash, stamp, |s| arena.get(s) == key, &mut new_slot);
-                    if found == Found::New {
-                        arena.put(slot, key);
-                    }
-                    slots.push(touch(slot, found));
-                }
+                let key = |row: usize| Some(self.key_batch.get(row));
+                hash_keys(rows, key, &mut self.words);
+                intern_bytes(index, arena, all, &self.words, key, &mut touches, slots);
             }
         }
         Ok(())
@@ -289,22 +336,27 @@ impl Groups {
     /// Adds the rows of a batch to their groups.
     pub fn add_rows(&mut self, slots: &[u32], weights: Option<&[i64]>) {
         match weights {
-            None => slots.iter().for_each(|&s| self.rows[s as usize] += 1),
-            Some(w) => slots.iter().zip(w).for_each(|(&s, w)| self.rows[s as usize] += w),
+            None => slots.iter().for_each(|&s| self.slots.rows[s as usize] += 1),
+            Some(w) => slots.iter().zip(w).for_each(|(&s, w)| self.slots.rows[s as usize] += w),
         }
     }
 
     /// Weight of all rows of a group.
     pub fn rows(&self, slot: u32) -> i64 {
-        self.rows[slot as usize]
+        self.slots.rows[slot as usize]
+    }
+
+    /// By slot.
+    pub fn all_rows(&self) -> &[i64] {
+        &self.slots.rows
     }
 
     pub fn add(&mut self, slot: u32, rows: i64) {
-        self.rows[slot as usize] += rows;
+        self.slots.rows[slot as usize] += rows;
     }
 
     pub fn set_dirty(&mut self, slot: u32) {
-        let flags = &mut self.flags[slot as usize];
+        let flags = &mut self.slots.flags[slot as usize];
         if *flags & LISTED == 0 {
             self.dirty.push(slot);
         }
@@ -312,66 +364,66 @@ impl Groups {
     }
 
     pub fn is_dirty(&self, slot: u32) -> bool {
-        self.flags[slot as usize] & DIRTY != 0
+        self.slots.flags[slot as usize] & DIRTY != 0
     }
 
     pub fn set_stored(&mut self, slot: u32) {
-        self.flags[slot as usize] |= STORED;
+        self.slots.flags[slot as usize] |= STORED;
     }
 
     pub fn is_stored(&self, slot: u32) -> bool {
-        self.flags[slot as usize] & STORED != 0
+        self.slots.flags[slot as usize] & STORED != 0
     }
 
     /// The dirty groups; the list is empty afterwards, the groups are dirty until `set_clean`.
     pub fn take_dirty(&mut self) -> Vec<u32> {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.retain(|&s| {
-            self.flags[s as usize] &= !LISTED;
-            self.flags[s as usize] & DIRTY != 0
+            self.slots.flags[s as usize] &= !LISTED;
+            self.slots.flags[s as usize] & DIRTY != 0
         });
         dirty
     }
 
     pub fn set_clean(&mut self, slot: u32) {
-        self.flags[slot as usize] &= !DIRTY;
+        self.slots.flags[slot as usize] &= !DIRTY;
     }
 
     /// The tick is over.
     pub fn finish_tick(&mut self) {
-        if self.stamp == u32::MAX {
+        if self.slots.stamp == u32::MAX {
             self.index.reset_stamps();
-            self.single = self.single.map(|(slot, _)| (slot, 0));
-            self.stamp = 0;
+            self.slots.single = self.slots.single.map(|(slot, _)| (slot, 0));
+            self.slots.stamp = 0;
         }
-        self.stamp += 1;
+        self.slots.stamp += 1;
     }
 
     /// Frees the slot of a group of which nothing is stored.
     pub fn release(&mut self, slot: u32) {
-        if self.single.is_some_and(|(s, _)| s == slot) {
-            self.single = None;
+        if self.slots.is_single(slot) {
+            self.slots.single = None;
         } else {
             match &mut self.keys {
                 Keys::Global => {}
                 Keys::Word { words, .. } => self.index.remove(words[slot as usize], slot),
-                Keys::Bytes(arena) => {
+                Keys::Text { texts: arena, .. } | Keys::Bytes(arena) => {
                     self.index.remove(hash_bytes(arena.get(slot)), slot);
                     arena.remove(slot);
                 }
             }
         }
-        self.rows[slot as usize] = 0;
+        self.slots.rows[slot as usize] = 0;
         // A list entry may remain; it is skipped, since the slot is not dirty.
-        self.flags[slot as usize] &= LISTED;
-        self.free.push(slot);
+        self.slots.flags[slot as usize] &= LISTED;
+        self.slots.free.push(slot);
     }
 
     /// The `keep` groups that were touched last stay; those without rows go first.
     pub fn plan_eviction(&self, keep: usize) -> SlotMap {
-        let mut all: Vec<(u32, u32)> = self.index.iter().chain(self.single).map(|(s, at)| (at, s)).collect();
+        let mut all: Vec<(u32, u32)> = self.index.iter().chain(self.slots.single).map(|(s, at)| (at, s)).collect();
         for (at, slot) in &mut all {
-            if self.rows[*slot as usize] == 0 {
+            if self.slots.rows[*slot as usize] == 0 {
                 *at = 0;
             }
         }
@@ -387,22 +439,22 @@ impl Groups {
     /// Keeps the groups that have a new slot, in as little memory as they need.
     pub fn renumber(&mut self, map: &SlotMap) {
         self.index.renumber(&map.new, |key, _| key);
-        self.single = self.single.and_then(|(slot, stamp)| Some((map.get(slot)?, stamp)));
-        self.rows = map.kept_slots().map(|s| self.rows[s as usize]).collect();
-        self.flags = map.kept_slots().map(|s| self.flags[s as usize] & !LISTED).collect();
+        self.slots.single = self.slots.single.and_then(|(slot, stamp)| Some((map.get(slot)?, stamp)));
+        self.slots.rows = map.kept_slots().map(|s| self.slots.rows[s as usize]).collect();
+        self.slots.flags = map.kept_slots().map(|s| self.slots.flags[s as usize] & !LISTED).collect();
         match &mut self.keys {
             Keys::Global => {}
             Keys::Word { words, .. } => *words = map.kept_slots().map(|s| words[s as usize]).collect(),
-            Keys::Bytes(arena) => {
+            Keys::Text { texts: arena, .. } | Keys::Bytes(arena) => {
                 let slots: Vec<u32> = map.kept_slots().collect();
                 *arena = arena.copy(slots.iter().copied());
             }
         }
-        self.free = vec![];
+        self.slots.free = vec![];
         self.words = vec![];
         self.key_batch = KeyBatch::new();
         self.dirty = vec![];
-        for slot in 0..self.rows.len() as u32 {
+        for slot in 0..self.slots.rows.len() as u32 {
             if self.is_dirty(slot) {
                 self.set_dirty(slot);
             }
@@ -414,11 +466,15 @@ impl Groups {
         match &self.keys {
             Keys::Global => Ok(vec![]),
             Keys::Word { ty, words } => {
-                let null = self.single.map_or(NONE, |(slot, _)| slot);
+                let null = self.slots.single.map_or(NONE, |(slot, _)| slot);
                 let nulls = (null != NONE && slots.contains(&null))
                     .then(|| NullBuffer::from(slots.iter().map(|&s| s != null).collect::<Vec<_>>()));
-                let words: Vec<u64> = slots.iter().map(|&s| words[s as usize]).collect();
-                Ok(vec![words_array(ty, &words, nulls)?])
+                Ok(vec![words_array(ty, slots.iter().map(|&s| words[s as usize]).collect(), nulls)?])
+            }
+            Keys::Text { domain, texts } => {
+                let null = self.slots.single.map_or(NONE, |(slot, _)| slot);
+                let values = slots.iter().map(|&s| (s != null).then(|| texts.get(s)));
+                Ok(vec![<Box<[u8]>>::array(domain, values)?])
             }
             Keys::Bytes(arena) => self.codec.decode(slots.iter().map(|&s| arena.get(s))),
         }
@@ -467,26 +523,57 @@ impl Groups {
         let keys = match &self.keys {
             Keys::Global => 0,
             Keys::Word { words, .. } => words.capacity() * 8,
-            Keys::Bytes(a) => a.bytes.capacity() + a.from.capacity() * 8 + a.len.capacity() * 4,
+            Keys::Text { texts: a, .. } | Keys::Bytes(a) => a.bytes.capacity() + a.spans.capacity() * size_of::<Span>(),
         };
-        let per_slot = self.rows.capacity() * 8 + self.flags.capacity();
-        let lists = (self.free.capacity() + self.dirty.capacity()) * 4;
+        let per_slot = self.slots.rows.capacity() * 8 + self.slots.flags.capacity();
+        let lists = (self.slots.free.capacity() + self.dirty.capacity()) * 4;
         let scratch = self.words.capacity() * 8 + self.key_batch.bytes.capacity() + self.key_batch.ends.capacity() * 8;
         self.index.held() + keys + per_slot + lists + scratch
     }
 }
 
-fn touch_single(single: &mut Option<(u32, u32)>, stamp: u32, new_slot: impl FnOnce() -> u32) -> (u32, Found) {
-    match single {
-        None => {
-            let slot = new_slot();
-            *single = Some((slot, stamp));
-            (slot, Found::New)
+fn hash_keys<'a>(rows: usize, key: impl Fn(usize) -> Option<&'a [u8]>, hashes: &mut Vec<u64>) {
+    hashes.clear();
+    hashes.extend((0..rows).map(|row| key(row).map_or(0, hash_bytes)));
+}
+
+/// Looks up keys of any length, `None` being the single one; their hashes are given. Two passes, so that look-ups do not
+/// wait for the memory of one another: the first takes equal hashes for equal keys, the second compares the keys and
+/// corrects.
+fn intern_bytes<'a>(
+    index: &mut HashIndex,
+    arena: &mut Arena,
+    all: &mut Slots,
+    hashes: &[u64],
+    key: impl Fn(usize) -> Option<&'a [u8]>,
+    touches: &mut Touches<'_>,
+    slots: &mut Vec<u32>,
+) {
+    let stamp = all.stamp;
+    index.reserve(hashes.len());
+    for (part, hashes) in hashes.chunks(WARM_KEYS).enumerate() {
+        let from = part * WARM_KEYS;
+        index.warm(hashes);
+        for (row, &hash) in (from..).zip(hashes) {
+            let key = key(row);
+            let (slot, found) = match key {
+                Some(_) => index.find_or_insert(hash, stamp, |_| true, || all.add()),
+                None => all.find_single(),
+            };
+            if found == Found::New {
+                arena.put(slot, key.unwrap_or_default());
+            }
+            slots.push(touches.add((slot, found)));
         }
-        Some((slot, at)) => {
-            let found = if *at == stamp { Found::Again } else { Found::First };
-            *at = stamp;
-            (*slot, found)
+        for (row, &hash) in (from..).zip(hashes) {
+            let Some(key) = key(row) else { continue };
+            if arena.get(slots[row]) != key {
+                let (slot, found) = index.find_or_insert(hash, stamp, |s| arena.get(s) == key, || all.add());
+                if found == Found::New {
+                    arena.put(slot, key);
+                }
+                slots[row] = touches.add((slot, found));
+            }
         }
     }
 }

@@ -4,6 +4,8 @@
 //! Every entry also carries the *stamp* of the tick that touched it last: whether an index is touched for the first time
 //! in a tick costs no memory access beyond the look-up's own, and eviction knows what was not used for long.
 
+use std::hint::black_box;
+
 /// What a look-up met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
@@ -30,6 +32,11 @@ const LOAD_MAX_SIXTEENTHS: usize = 11;
 const ENTRIES_MIN: usize = 16;
 /// Beyond this the index grows by half instead of doubling: memory counts more than the copying.
 const DOUBLING_ENTRIES_MAX: usize = 1 << 20;
+
+/// Look-ups of this many keys are warmed at once.
+pub(super) const WARM_KEYS: usize = 64;
+/// A smaller index stays in the processor's cache by itself.
+const COLD_ENTRIES_MIN: usize = 16 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct HashIndex {
@@ -109,6 +116,15 @@ impl HashIndex {
             at = self.after(at);
         }
         self.entries[at] = entry;
+    }
+
+    /// Reads the entries that the keys' look-ups begin at: loads that do not wait for one another, as those of look-ups
+    /// with their branches do.
+    #[inline]
+    pub fn warm(&self, keys: &[u64]) {
+        if self.entries.len() > COLD_ENTRIES_MIN {
+            black_box(keys.iter().fold(0, |all, &key| all ^ self.entries[self.home(key)].index));
+        }
     }
 
     /// The index of a key; `same` tells whether an index with an equal 64-bit key is the one looked for (the keys may be

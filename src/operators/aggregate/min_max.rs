@@ -73,7 +73,7 @@ impl<V: Value> Kind for Best<V> {
         a == b
     }
 
-    fn output<'a>(&self, states: impl ExactSizeIterator<Item = &'a Option<V>>) -> Result<ArrayRef> {
+    fn output<'a>(&self, states: impl ExactSizeIterator<Item = &'a Option<V>> + Clone) -> Result<ArrayRef> {
         V::array(&self.domain, states.map(|s| s.as_ref().map(V::borrow)))
     }
 
@@ -266,8 +266,8 @@ impl<V: Value> Accumulator for Changing<V> {
         self.apply(groups, &events)
     }
 
-    fn contradiction(&self, slot: u32, rows: i64) -> Option<&'static str> {
-        self.best.contradiction(slot, rows)
+    fn contradiction(&self, touched: &[u32], rows: &[i64]) -> Option<(u32, &'static str)> {
+        self.best.contradiction(touched, rows)
     }
 
     fn compare(&self, touched: &[u32], from: usize, changed: &mut [bool]) {

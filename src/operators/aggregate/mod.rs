@@ -17,6 +17,8 @@ mod exact_float;
 mod groups;
 mod index;
 mod min_max;
+#[cfg(test)]
+mod speed;
 mod sum;
 mod value_counts;
 mod values;
@@ -138,6 +140,8 @@ pub(crate) struct AggregateOperator {
     old_rows: Vec<i64>,
     /// By ordinal, for the global aggregate only: its row was given before.
     global_was_given: bool,
+    /// The tick brought weights: something may be deleted.
+    has_weights: bool,
     slots: Vec<u32>,
 }
 
@@ -213,6 +217,7 @@ impl AggregateOperator {
             fresh: vec![],
             old_rows: vec![],
             global_was_given: false,
+            has_weights: false,
             slots: vec![],
         })
     }
@@ -246,15 +251,18 @@ impl AggregateOperator {
         for call in &mut self.calls {
             call.accumulator.settle(&self.groups, touched)?;
         }
-        for &slot in &self.touched {
+        if self.has_weights { self.judge() } else { Ok(()) }
+    }
+
+    /// Nothing can be deleted that was not inserted.
+    fn judge(&self) -> Result<()> {
+        if let Some(&slot) = self.touched.iter().find(|s| self.groups.rows(**s) < 0) {
             let rows = self.groups.rows(slot);
-            if rows < 0 {
-                return Err(self.contradiction(slot, &format!("more rows are deleted than were inserted ({rows})")));
-            }
-            for call in &self.calls {
-                if let Some(why) = call.accumulator.contradiction(slot, rows) {
-                    return Err(self.contradiction(slot, &format!("{}: {why}", call.text)));
-                }
+            return Err(self.contradiction(slot, &format!("more rows are deleted than were inserted ({rows})")));
+        }
+        for call in &self.calls {
+            if let Some((slot, why)) = call.accumulator.contradiction(&self.touched, self.groups.all_rows()) {
+                return Err(self.contradiction(slot, &format!("{}: {why}", call.text)));
             }
         }
         Ok(())
@@ -337,27 +345,35 @@ impl AggregateOperator {
                 Source::Call(i) => self.calls[*i].accumulator.compare(&self.touched, from, &mut changed),
             }
         }
-        let fallible: Vec<&Call> = self.calls.iter().filter(|c| c.accumulator.is_fallible()).collect();
+        let (mut old_failures, mut new_failures) = (vec![0; to - from], vec![0; to - from]);
+        for call in &self.calls {
+            call.accumulator.count_failures(&self.touched, from, &mut old_failures, &mut new_failures);
+        }
         for (i, changed) in changed.into_iter().enumerate() {
             let ordinal = from + i;
             let (old, new) = (Pick::old(ordinal), Pick::new(ordinal));
-            let (mut had, mut has) = (self.is_there(old), self.is_there(new));
-            if !fallible.is_empty() {
-                had = had && fallible.iter().all(|c| c.accumulator.failure(&self.touched, old).is_none());
-                for call in &fallible {
-                    if let Some(why) = call.accumulator.failure(&self.touched, new).filter(|_| has) {
-                        let group = self.groups.describe(self.touched[ordinal]);
-                        let error = Error::row(format!("{} of {group} is {why}", call.text));
-                        cx.row_error(error.note("CAST the argument to DECIMAL(38, s) or a wider type"))?;
-                        has = false;
-                    }
-                }
+            let had = self.is_there(old) && old_failures[i] == 0;
+            let mut has = self.is_there(new);
+            if has && new_failures[i] > 0 {
+                has = false;
+                self.fail(self.touched[ordinal], cx)?;
             }
             if had && (!has || changed) {
                 picks.push(old);
             }
             if has && (!had || changed) {
                 picks.push(new);
+            }
+        }
+        Ok(())
+    }
+
+    /// The group has a value that does not fit: its row is an error.
+    fn fail(&self, slot: u32, cx: &mut dyn TickCx) -> Result<()> {
+        for call in &self.calls {
+            if let Some(why) = call.accumulator.failure(slot) {
+                let error = Error::row(format!("{} of {} is {why}", call.text, self.groups.describe(slot)));
+                cx.row_error(error.note("CAST the argument to DECIMAL(38, s) or a wider type"))?;
             }
         }
         Ok(())
@@ -405,6 +421,7 @@ impl AggregateOperator {
         clear_scratch(&mut self.touched);
         clear_scratch(&mut self.fresh);
         clear_scratch(&mut self.old_rows);
+        self.has_weights = false;
         self.phase = Phase::Open;
     }
 
@@ -482,6 +499,7 @@ impl Operator for AggregateOperator {
         self.groups.intern(&columns, rows, &mut self.slots, &mut self.touched, &mut self.fresh)?;
         self.keep_old(from);
         let weights = changes.weights.as_ref().map(|w| &w.values()[..]);
+        self.has_weights |= weights.is_some();
         self.groups.add_rows(&self.slots, weights);
         for call in &mut self.calls {
             let mask = mask(call, batch)?;

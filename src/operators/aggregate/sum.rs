@@ -180,11 +180,16 @@ impl<T: Total> Kind for Sum<T> {
         a == b || self.finish.value(a) == self.finish.value(b)
     }
 
-    fn output<'a>(&self, states: impl ExactSizeIterator<Item = &'a SumState<T>>) -> Result<ArrayRef> {
+    fn output<'a>(&self, states: impl ExactSizeIterator<Item = &'a SumState<T>> + Clone) -> Result<ArrayRef> {
         self.finish.array(states)
     }
 
     const FALLIBLE: bool = true;
+
+    #[inline]
+    fn fits(&self, state: &SumState<T>) -> bool {
+        self.finish.fits(state)
+    }
 
     fn failure(&self, state: &SumState<T>) -> Option<String> {
         self.finish.failure(state)

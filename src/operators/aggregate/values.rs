@@ -17,9 +17,9 @@ use arrow::array::{
 };
 use arrow::buffer::{Buffer, NullBuffer};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType,
+    ArrowNativeType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType,
 };
 use thalweg_core::key::{KeyCodec, KeyOrder};
 use thalweg_core::state::KeyBatch;
@@ -62,7 +62,7 @@ impl Domain {
     }
 
     /// Appends the key bytes (`core::key`, ascending, one column) of values to `out`, one key each.
-    pub fn encode<'a, V: Value>(&self, values: impl Iterator<Item = &'a V>, out: &mut KeyBatch) -> Result<()> {
+    pub fn encode<'a, V: Value>(&self, values: impl Iterator<Item = &'a V> + Clone, out: &mut KeyBatch) -> Result<()> {
         let array = V::array(self, values.map(|v| Some(v.borrow())))?;
         let rows = array.len();
         self.codec.encode(None, &[array], rows, out)
@@ -102,7 +102,7 @@ pub(super) trait Value: Clone + Ord + std::fmt::Debug + 'static {
     /// Bytes outside of the value itself.
     fn heap_bytes(&self) -> usize;
     /// An array of the domain's Arrow type.
-    fn array<'a>(domain: &Domain, values: impl Iterator<Item = Option<Self::Ref<'a>>>) -> Result<ArrayRef>;
+    fn array<'a>(domain: &Domain, values: impl Iterator<Item = Option<Self::Ref<'a>>> + Clone) -> Result<ArrayRef>;
 }
 
 // ---- up to 8 bytes ----
@@ -149,14 +149,12 @@ pub(super) fn read_words(array: &ArrayRef, out: &mut Vec<u64>) -> bool {
 }
 
 /// The array of ordered words (0 where NULL).
-pub(super) fn words_array(ty: &DataType, words: &[u64], nulls: Option<NullBuffer>) -> Result<ArrayRef> {
-    fn native<T>(words: &[u64], f: impl Fn(i64) -> T) -> Buffer
-    where
-        Vec<T>: Into<Buffer>,
-        T: arrow::datatypes::ArrowNativeType,
-    {
-        Buffer::from_vec(words.iter().map(|&w| f((w ^ SIGN) as i64)).collect::<Vec<T>>())
+pub(super) fn words_array(ty: &DataType, words: Vec<u64>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    fn native<T: ArrowNativeType>(words: Vec<u64>, f: impl Fn(i64) -> T) -> Buffer {
+        // A vector of values of the same size takes over the memory.
+        Buffer::from_vec(words.into_iter().map(|w| f((w ^ SIGN) as i64)).collect::<Vec<T>>())
     }
+    let rows = words.len();
     let buffer = match ty {
         DataType::Null => return Ok(Arc::new(NullArray::new(words.len()))),
         DataType::Boolean => {
@@ -170,7 +168,7 @@ pub(super) fn words_array(ty: &DataType, words: &[u64], nulls: Option<NullBuffer
         DataType::Float64 => Buffer::from_vec(words.iter().map(|&w| f64_of(w)).collect::<Vec<_>>()),
         other => return Err(Error::internal(format!("{other} is not a type of up to 8 bytes"))),
     };
-    Ok(make_array(ArrayData::builder(ty.clone()).len(words.len()).add_buffer(buffer).nulls(nulls).build()?))
+    Ok(make_array(ArrayData::builder(ty.clone()).len(rows).add_buffer(buffer).nulls(nulls).build()?))
 }
 
 impl Value for u64 {
@@ -220,10 +218,15 @@ impl Value for u64 {
         0
     }
 
-    fn array<'a>(domain: &Domain, values: impl Iterator<Item = Option<Self::Ref<'a>>>) -> Result<ArrayRef> {
-        let (words, valid): (Vec<u64>, Vec<bool>) = values.map(|v| (v.unwrap_or(SIGN), v.is_some())).unzip();
-        let nulls = NullBuffer::from(valid);
-        words_array(&domain.arrow, &words, (nulls.null_count() > 0).then_some(nulls))
+    fn array<'a>(domain: &Domain, values: impl Iterator<Item = Option<Self::Ref<'a>>> + Clone) -> Result<ArrayRef> {
+        let mut has_nulls = false;
+        let words = values.clone().map(|v| {
+            has_nulls |= v.is_none();
+            v.unwrap_or(SIGN)
+        });
+        let words: Vec<u64> = words.collect();
+        let nulls = has_nulls.then(|| values.map(|v| v.is_some()).collect());
+        words_array(&domain.arrow, words, nulls.map(NullBuffer::new))
     }
 }
 
@@ -277,7 +280,7 @@ impl Value for u128 {
         0
     }
 
-    fn array<'a>(domain: &Domain, values: impl Iterator<Item = Option<Self::Ref<'a>>>) -> Result<ArrayRef> {
+    fn array<'a>(domain: &Domain, values: impl Iterator<Item = Option<Self::Ref<'a>>> + Clone) -> Result<ArrayRef> {
         let array: Decimal128Array = values.map(|v| v.map(|v| (v ^ WIDE_SIGN) as i128)).collect();
         Ok(Arc::new(array.with_data_type(domain.arrow.clone())))
     }
@@ -351,7 +354,7 @@ impl Value for Box<[u8]> {
         self.len().next_multiple_of(16)
     }
 
-    fn array<'a>(domain: &Domain, values: impl Iterator<Item = Option<Self::Ref<'a>>>) -> Result<ArrayRef> {
+    fn array<'a>(domain: &Domain, values: impl Iterator<Item = Option<Self::Ref<'a>>> + Clone) -> Result<ArrayRef> {
         match domain.arrow {
             DataType::Utf8 => {
                 let mut b = StringBuilder::new();

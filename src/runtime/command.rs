@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use thalweg_connector_api::{Position, SplitId};
 use thalweg_core::Tick;
 use thalweg_graph::NodeIx;
-use thalweg_state::ShardSnapshot;
+use thalweg_state::SnapshotTask;
 use tokio::sync::oneshot;
 
 /// Coordinator → all workers.
@@ -33,7 +33,8 @@ pub enum Answer {
 pub struct CheckpointPart {
     pub worker: usize,
     pub checkpoint: u64,
-    pub shards: Vec<ShardSnapshot>,
+    /// Flushes and links the files, beside the stream; writes wait until it has run.
+    pub snapshot: SnapshotTask,
     /// Per source node: where the splits of this worker stand after the tick; those that moved in this attempt.
     pub positions: Vec<(NodeIx, BTreeMap<SplitId, Position>)>,
 }

@@ -314,6 +314,13 @@ impl Durable {
 
     /// Stores the parts and commits. A transient error means: nothing was committed, and nothing of the output is lost.
     pub async fn commit(&self, commit: Commit) -> Result<Committed> {
+        let workers = commit.parts.len();
+        // First of all, for workers that must write wait for it.
+        let snapshots = tokio::task::spawn_blocking(move || {
+            let run = |p: CheckpointPart| Ok((p.worker, p.snapshot.run()?));
+            commit.parts.into_iter().map(run).collect::<Result<Vec<(usize, Vec<ShardSnapshot>)>>>()
+        });
+        let snapshots = snapshots.await.map_err(|e| Error::internal(e.to_string()).transient())??;
         let upload = async {
             // Everything that was staged before the parts came is in the storage after this.
             let (done, stored) = oneshot::channel();
@@ -326,9 +333,9 @@ impl Durable {
             fail_points::pass("upload-state")?;
             let mut shards = vec![];
             let mut bytes = 0;
-            for part in &commit.parts {
-                for snapshot in &part.shards {
-                    shards.push(self.store(part.worker, commit.checkpoint, snapshot, &mut bytes).await?);
+            for (worker, snapshots) in &snapshots {
+                for snapshot in snapshots {
+                    shards.push(self.store(*worker, commit.checkpoint, snapshot, &mut bytes).await?);
                 }
             }
             Ok::<_, Error>((shards, bytes))
@@ -366,7 +373,7 @@ impl Durable {
                 kind: Kind::Checkpoint,
                 tick: commit.tick.id,
                 wall_clock_us: commit.tick.wall_clock_us,
-                workers: commit.parts.len(),
+                workers,
                 statement: self.statement.clone(),
                 is_named: self.is_named,
                 job_name: self.job_name.clone(),
@@ -386,6 +393,7 @@ impl Durable {
         }
         self.next_checkpoint.store(committed.number + 1, Ordering::Relaxed);
         let number = committed.number;
+        self.metrics.state_bytes.store(committed.state_bytes(), Ordering::Relaxed);
         *self.newest.lock() = committed;
         self.logs.committed(sinks);
         self.metrics.pending_bytes.store(self.logs.pending_bytes(), Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
@@ -160,11 +160,9 @@ fn take_part(task: &WorkerTask, state: &WorkerState, built: &Built, checkpoint: 
         operator.borrow_mut().flush()?;
     }
     fail_points::pass("state-snapshot")?;
-    let shards = state.snapshot(checkpoint)?;
+    let snapshot = state.begin_snapshot(checkpoint);
     let positions = built.sources.iter().map(|(node, s)| (*node, s.positions())).collect();
-    let state_bytes = if shards.is_empty() { 0 } else { state.bytes_on_disk() };
-    task.metrics.state_bytes.store(state_bytes, Ordering::Relaxed);
-    Ok(CheckpointPart { worker: task.worker, checkpoint, shards, positions })
+    Ok(CheckpointPart { worker: task.worker, checkpoint, snapshot, positions })
 }
 
 struct Built {

@@ -29,6 +29,28 @@ pub(crate) fn integer_of(e: &Expr) -> Option<i64> {
     }
 }
 
+/// The value of whole numbers that are added, subtracted and multiplied: `10 + 1`.
+pub(crate) fn integer_value(e: &Expr) -> Option<i64> {
+    match e {
+        Expr::Call { function, args, ty } if ty.is_integer() && args.len() == 2 => {
+            let (l, r) = (integer_value(&args[0])?, integer_value(&args[1])?);
+            match function.as_str() {
+                "+" => l.checked_add(r),
+                "-" => l.checked_sub(r),
+                "*" => l.checked_mul(r),
+                _ => None,
+            }
+        }
+        Expr::Cast { expr, ty, .. } if ty.is_integer() => integer_value(expr),
+        e => integer_of(e),
+    }
+}
+
+/// The literal NULL without a type, as an INT.
+pub(crate) fn typed(e: Expr) -> Expr {
+    if is_null(&e) && *e.ty() == SqlType::Null { null(SqlType::Int) } else { e }
+}
+
 pub(crate) fn is_null(e: &Expr) -> bool {
     matches!(e, Expr::Literal(Literal { value: LiteralValue::Null, .. }))
 }

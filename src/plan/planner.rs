@@ -60,7 +60,7 @@ pub struct SelectPlan {
     pub columns: Vec<Column>,
     /// In which the answer is printed; ordinals of the collected rows. Empty: in any.
     pub order_by: Vec<SortKey>,
-    /// The answer is complete at some time.
+    /// The answer is complete at some time. If not, there is no order, and there are no hidden columns.
     pub bounded: bool,
 }
 
@@ -144,7 +144,15 @@ impl<'a> Planner<'a> {
                 .at(p)
                 .note("its answer is never complete, so it cannot be sorted; with LIMIT it is a Top-N that is kept up to date"));
         }
-        let rel = without_untyped(rel);
+        let mut rel = without_untyped(rel);
+        let mut order_by = order;
+        if !bounded {
+            // Changes are shown as they come.
+            order_by.clear();
+            if visible < rel.columns.len() {
+                rel = Rel::pick(rel, &(0..visible).collect::<Vec<_>>());
+            }
+        }
         let columns: Vec<Column> = rel.columns[..visible].to_vec();
         let all = rel.columns.clone();
         let mut rel = prepare(rel, all.len())?;
@@ -169,7 +177,7 @@ impl<'a> Planner<'a> {
         };
         let target = Target { connector: COLLECT.to_owned(), def, info, place: None, keeps_key_itself: true };
         lowering.sink(&target, std::slice::from_mut(&mut rel))?;
-        Ok(SelectPlan { graph: lowering.builder.finish(), columns, order_by: order, bounded })
+        Ok(SelectPlan { graph: lowering.builder.finish(), columns, order_by, bounded })
     }
 
     /// Checks the query of a CREATE VIEW; gives the view's columns.

@@ -113,7 +113,7 @@ impl ExprBinder<'_, '_> {
             [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] if function == AggregateFunction::Count && !distinct => {
                 None
             }
-            [FunctionArg::Unnamed(FunctionArgExpr::Expr(e))] => Some((self.bind(e)?, place(e))),
+            [FunctionArg::Unnamed(FunctionArgExpr::Expr(e))] => Some((crate::literal::typed(self.bind(e)?), place(e))),
             [] => return Err(at(Error::type_(format!("{upper} needs an argument")), here)),
             [FunctionArg::Named { .. } | FunctionArg::ExprNamed { .. }] => {
                 return Err(unsupported("an argument by name", here));

@@ -306,7 +306,7 @@ impl Binder<'_> {
     fn count(&self, e: &ast::Expr, what: &str) -> Result<u64> {
         let scope = Scope::default();
         let bound = ExprBinder::new(self, &scope, Clause::Limit).bind(e)?;
-        match literal::integer_of(&bound).map(u64::try_from) {
+        match literal::integer_value(&bound).map(u64::try_from) {
             Some(Ok(n)) if n < u64::MAX / 2 => Ok(n),
             _ => Err(at(Error::type_(format!("{what} needs a whole number, 0 or more")), place(e))),
         }

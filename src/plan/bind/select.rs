@@ -143,6 +143,9 @@ impl Binder<'_> {
         let mut exprs: Vec<(Expr, String)> = items.iter().map(|i| (ranked(&i.expr), i.name.clone())).collect();
         let visible = exprs.len();
         let is_distinct = matches!(s.distinct, Some(ast::Distinct::Distinct));
+        if is_distinct {
+            exprs = exprs.into_iter().map(|(e, name)| (crate::literal::typed(e), name)).collect();
+        }
         let mut ordinals = vec![];
         for (sort, o) in sorts.iter().zip(order_items.unwrap_or_default()) {
             let e = ranked(&sort.expr);
@@ -185,6 +188,7 @@ impl Binder<'_> {
                 return Err(at(Error::name("GROUP BY cannot use the value of an aggregate or window function"), here));
             }
             check_order(&bound, "GROUP BY", here)?;
+            let bound = crate::literal::typed(bound);
             if !group.contains(&bound) {
                 group.push(bound);
             }

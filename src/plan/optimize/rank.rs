@@ -40,7 +40,7 @@ fn bound(c: &Expr, rank: usize) -> Option<Bounds> {
     let [l, r] = args.as_slice() else { return None };
     let is_rank = |e: &Expr| matches!(e, Expr::Column { ordinal, .. } if *ordinal == rank);
     let (n, op) = if is_rank(l) {
-        (literal::integer_of(r)?, function.as_str())
+        (literal::integer_value(r)?, function.as_str())
     } else if is_rank(r) {
         let flipped = match function.as_str() {
             "<" => ">",
@@ -49,7 +49,7 @@ fn bound(c: &Expr, rank: usize) -> Option<Bounds> {
             ">=" => "<=",
             other => other,
         };
-        (literal::integer_of(l)?, flipped)
+        (literal::integer_value(l)?, flipped)
     } else {
         return None;
     };

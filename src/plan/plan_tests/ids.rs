@@ -112,3 +112,12 @@ fn ids_are_the_same_in_every_process() {
 
 /// Changes only together with the canonical form of an operator, and then its version.
 const GOLDEN: &str = "55b6a084fadcd97aca4ddbc6da5ffb95";
+
+#[test]
+fn what_was_planned_before_does_not_enter() {
+    let first = ids(TOP);
+    for other in [TOP.replace("<= 3", "<= 5"), "SELECT COUNT(*) FROM orders".to_owned(), "SELECT 1".to_owned()] {
+        select(&other).unwrap();
+    }
+    assert_eq!(first, ids(TOP));
+}

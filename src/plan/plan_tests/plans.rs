@@ -422,3 +422,13 @@ fn results_have_the_types_of_the_dialect() {
         "DECIMAL(11, 1), STRING, BIGINT"
     );
 }
+
+#[test]
+fn tables_that_a_later_one_connects_are_not_multiplied() {
+    let lines = titles("SELECT a.a, b.b FROM m1 a, m2 c, bounded_t b WHERE a.a = b.a AND b.b = c.a");
+    assert_eq!(lines.iter().filter(|l| l.starts_with("Join INNER")).count(), 2, "{lines:?}");
+    assert!(titles("SELECT m1.a FROM m1 CROSS JOIN m2").contains(&"Join CROSS".to_owned()));
+    let p = select("SELECT * FROM m1 a, m2 c, bounded_t b WHERE a.a = b.a AND b.b = c.a").unwrap();
+    let names: Vec<&str> = p.columns.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "a", "c", "a", "b", "s"]);
+}

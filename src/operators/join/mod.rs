@@ -8,6 +8,7 @@
 //! from the stored rows, at most `BATCH_ROWS` at a time; after `EMIT_ROWS_MAX` rows the tick goes on in a later step, so
 //! that a hot key's fan-out never sits in memory.
 
+mod rows;
 mod side;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};

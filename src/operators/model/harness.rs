@@ -36,10 +36,19 @@ pub type Row = Vec<Cell>;
 pub type ZSet = BTreeMap<Row, i64>;
 
 pub fn add(set: &mut ZSet, row: Row, weight: i64) {
-    let entry = set.entry(row);
-    let w = entry.or_insert(0);
-    *w += weight;
-    set.retain(|_, w| *w != 0);
+    use std::collections::btree_map::Entry;
+    match set.entry(row) {
+        Entry::Vacant(e) if weight != 0 => {
+            e.insert(weight);
+        }
+        Entry::Vacant(_) => {}
+        Entry::Occupied(mut e) => {
+            *e.get_mut() += weight;
+            if *e.get() == 0 {
+                e.remove();
+            }
+        }
+    }
 }
 
 pub fn cells(array: &dyn Array) -> Vec<Cell> {

@@ -8,7 +8,7 @@ use arrow::compute::take_record_batch;
 use thalweg_core::state::{KeyBatch, WriteBatch};
 use thalweg_core::{Changes, Error, Result};
 
-use super::partitions::{CHANGED, Entry, STORED, compare, prefix_of};
+use super::partitions::{CHANGED, Entry, LONG_LIST_ROWS, STORED, compare, prefix_of};
 use super::{TABLE_ROWS_MAX, TopN};
 use crate::layout::describe;
 
@@ -97,6 +97,13 @@ impl TopN {
             }
             self.touch(number);
             let p = &mut self.partitions.all[number as usize];
+            if p.list.len() >= LONG_LIST_ROWS {
+                let id = first + new.len() as u32;
+                new.push(row as u32);
+                self.suffixes.push(suffix)?;
+                self.incoming.push((number, Entry { prefix, weight, row: id, flags: CHANGED }));
+                continue;
+            }
             let mut at = p.position(prefix, suffix, &self.suffixes);
             // Rows of one key and different content stand beside each other until the end of the tick.
             let mut found = false;
@@ -107,7 +114,7 @@ impl TopN {
                 let same = match entry.row.checked_sub(first) {
                     _ if self.layout.value.is_empty() => true,
                     None => self.store.equals(entry.row, batch, row),
-                    Some(n) => same_content(&self.contents, batch, new[n as usize] as usize, row)?,
+                    Some(n) => equal_contents(&self.contents, batch, new[n as usize] as usize, row)?,
                 };
                 if same {
                     let sum = entry.weight.checked_add(weight);
@@ -127,6 +134,7 @@ impl TopN {
             }
         }
         self.store.append(&take_record_batch(batch, &UInt32Array::from(new))?)?;
+        self.merge_incoming()?;
         self.change_tail(changes, &keys, &tail)?;
         self.finish_heads()
     }
@@ -423,7 +431,7 @@ impl TopN {
 }
 
 /// Whether two rows of a batch have the same value columns.
-fn same_content(
+fn equal_contents(
     contents: &crate::layout::TableLayout,
     batch: &arrow::array::RecordBatch,
     a: usize,

@@ -14,22 +14,25 @@
 //! Without `to` and without rank the answer is everything but the rows of ranks below `from`: the input's changes pass,
 //! and those of Top-(from - 1) are subtracted.
 
+mod append;
 mod changing;
+mod compare;
 mod partitions;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use thalweg_core::consolidate::consolidate;
 use thalweg_core::key::{KeyCodec, KeyOrder};
 use thalweg_core::operator::{BATCH_ROWS, EMIT_ROWS_MAX, Operator, Step, TickCx};
-use thalweg_core::state::{KeyBatch, StateTable, WriteBatch};
+use thalweg_core::state::{KeyBatch, StateTable};
 use thalweg_core::{Changes, Error, Result};
 use thalweg_graph::ops::SortKey;
 use thalweg_graph::ops::top_n::TopNSpec;
 
 use self::changing::Overlay;
-use self::partitions::{DIRTY, Entry, Partitions, STORED, compare, prefix_of};
+use self::compare::{Limits, OldEntry, Pending, compare_ranks, compare_rows};
+use self::partitions::{Entry, Partitions, STORED, compare, prefix_of};
 use crate::BuildCx;
 use crate::layout::{LayoutParts, TableLayout, batch_of, describe, pick, rest};
 use crate::parts::{Outbox, concat};
@@ -62,9 +65,6 @@ pub(crate) fn build(cx: BuildCx<'_>, spec: &TopNSpec) -> Result<Box<dyn Operator
     };
     Ok(Box::new(TopN::new(cx, parts)?))
 }
-
-/// The list before a tick: row and weight.
-type OldEntry = (u32, i64);
 
 pub(crate) struct TopN {
     title: String,
@@ -105,6 +105,8 @@ pub(crate) struct TopN {
     collected: Vec<Changes>,
     tick: u32,
     touched: Vec<u32>,
+    /// Rows for long lists, which are merged into them at the end: partition, entry.
+    incoming: Vec<(u32, Entry)>,
     old: Vec<OldEntry>,
     dirty: Vec<u32>,
     /// Rows that fell out of lists and are in the table still.
@@ -117,27 +119,6 @@ pub(crate) struct TopN {
     passed: Outbox,
     /// The tick is being emitted.
     emitting: bool,
-}
-
-/// Output rows: number in the store, rank, weight.
-#[derive(Default)]
-struct Pending {
-    rows: Vec<u32>,
-    ranks: Vec<i64>,
-    weights: Vec<i64>,
-    emitted: usize,
-}
-
-impl Pending {
-    fn push(&mut self, row: u32, rank: i64, weight: i64) {
-        self.rows.push(row);
-        self.ranks.push(rank);
-        self.weights.push(weight);
-    }
-
-    fn len(&self) -> usize {
-        self.rows.len() - self.emitted
-    }
 }
 
 impl TopN {
@@ -192,6 +173,7 @@ impl TopN {
             collected: vec![],
             tick: 0,
             touched: vec![],
+            incoming: vec![],
             old: vec![],
             dirty: vec![],
             stale: vec![],
@@ -229,6 +211,7 @@ impl TopN {
                     self.append(&changes.slice(from, BATCH_ROWS.min(rows - from)))?;
                 }
             }
+            self.merge_incoming()?;
         } else if !collected.is_empty() {
             let all = concat(self.layout.schema(), collected)?;
             self.change(&all)?;
@@ -269,91 +252,63 @@ impl TopN {
         }
     }
 
-    /// A lower bound of every row's prefix, from the first order columns.
-    fn bounds(&self, batch: &RecordBatch) -> Result<Vec<u128>> {
-        let first = self.suffix_columns.first().map(|&c| batch.column(c));
-        if let Some(column) = first.filter(|c| c.data_type() == &DataType::Int64 && c.null_count() == 0) {
-            let mask = if self.suffix.columns()[0].descending { u64::MAX } else { 0 };
-            let values = column.as_primitive::<Int64Type>().values();
-            // As the key codec writes it: a marker byte 1, the value big-endian with its sign bit flipped.
-            let bound = |v: &i64| (1 << 120) | (u128::from((*v ^ i64::MIN) as u64 ^ mask) << 56);
-            return Ok(values.iter().map(bound).collect());
+    /// Merges the rows that came for long lists.
+    fn merge_incoming(&mut self) -> Result<()> {
+        let mut incoming = std::mem::take(&mut self.incoming);
+        let suffixes = &self.suffixes;
+        incoming.sort_unstable_by(|(n, a), (m, b)| {
+            n.cmp(m).then_with(|| compare(a, b.prefix, suffixes.get(b.row), suffixes)).then(a.row.cmp(&b.row))
+        });
+        for rows in incoming.chunk_by(|(a, _), (b, _)| a == b) {
+            let number = rows[0].0;
+            let old = std::mem::take(&mut self.partitions.all[number as usize].list);
+            let before = old.len();
+            let mut list: Vec<Entry> = Vec::with_capacity(before + rows.len());
+            let mut old = old.into_iter().peekable();
+            for (_, row) in rows {
+                let suffix = self.suffixes.get(row.row);
+                while let Some(next) = old.next_if(|e| compare(e, row.prefix, suffix, &self.suffixes).is_le()) {
+                    list.push(next);
+                }
+                // Rows of one key stand at the list's end now.
+                let mut same = None;
+                for (at, entry) in list.iter().enumerate().rev() {
+                    if compare(entry, row.prefix, suffix, &self.suffixes).is_ne() {
+                        break;
+                    }
+                    if self.same_content(entry.row, row.row)? {
+                        same = Some(at);
+                        break;
+                    }
+                }
+                match same {
+                    Some(at) => {
+                        let sum = list[at].weight.checked_add(row.weight);
+                        list[at].weight =
+                            sum.ok_or_else(|| Error::row(format!("{}: a weight beyond 64 bits", self.title)))?;
+                        list[at].flags |= row.flags;
+                    }
+                    None => list.push(*row),
+                }
+            }
+            list.extend(old);
+            self.live = self.live + list.len() - before;
+            self.partitions.all[number as usize].list = list;
+            if self.append_only {
+                let added: i64 = rows.iter().map(|(_, e)| e.weight).sum();
+                self.partitions.all[number as usize].total += added as u64;
+                self.trim(number);
+            }
         }
-        let mut keys = KeyBatch::new();
-        let columns = pick(batch, &self.suffix_columns[..self.bound_columns]);
-        self.suffix.encode(None, &columns, batch.num_rows(), &mut keys)?;
-        Ok(keys.iter().map(prefix_of).collect())
+        Ok(())
     }
 
-    fn append(&mut self, changes: &Changes) -> Result<()> {
-        let batch = &changes.batch;
-        let numbers = self.find_partitions(batch)?;
-        let bounds = self.bounds(batch)?;
-        let mut rows: Vec<u32> = Vec::with_capacity(batch.num_rows());
-        let mut n = 0;
-        rows.resize(batch.num_rows(), 0);
-        // Without a branch: most rows stay out, or most come in.
-        for (row, (bound, number)) in bounds.iter().zip(&numbers).enumerate() {
-            rows[n] = row as u32;
-            n += usize::from(*bound <= self.thresholds[*number as usize]);
+    /// Whether two rows of the store with one key have equal value columns too.
+    fn same_content(&self, a: u32, b: u32) -> Result<bool> {
+        if self.layout.value.is_empty() {
+            return Ok(true);
         }
-        rows.truncate(n);
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let rows = UInt32Array::from(rows);
-        let batch = take_record_batch(batch, &rows)?;
-        let mut suffixes = KeyBatch::new();
-        self.suffix.encode(None, &pick(&batch, &self.suffix_columns), batch.num_rows(), &mut suffixes)?;
-        let first = self.store.end();
-        let mut new: Vec<u32> = vec![];
-        for (i, &row) in rows.values().iter().enumerate() {
-            let weight = changes.weight(row as usize);
-            let number = numbers[row as usize];
-            let suffix = suffixes.get(i);
-            let prefix = prefix_of(suffix);
-            let p = &self.partitions.all[number as usize];
-            if p.total >= self.keep
-                && p.list.last().is_some_and(|last| compare(last, prefix, suffix, &self.suffixes).is_lt())
-            {
-                continue;
-            }
-            self.touch(number);
-            let p = &mut self.partitions.all[number as usize];
-            let at = p.position(prefix, suffix, &self.suffixes);
-            match p.list.get_mut(at).filter(|e| compare(e, prefix, suffix, &self.suffixes).is_eq()) {
-                Some(entry) => {
-                    entry.weight += weight;
-                    entry.flags |= DIRTY;
-                }
-                None => {
-                    let row = first + new.len() as u32;
-                    new.push(i as u32);
-                    self.suffixes.push(suffix)?;
-                    if p.list.len() == p.list.capacity() {
-                        // A list that will be full soon gets its room at once.
-                        let room = (self.keep.min(64) as usize + 1).max(p.list.len());
-                        p.list.reserve_exact(if p.list.is_empty() { 4.min(room) } else { room });
-                    }
-                    p.list.insert(at, Entry { prefix, weight, row, flags: DIRTY });
-                    self.live += 1;
-                }
-            }
-            p.total += weight as u64;
-            while let Some(last) = p.list.last().filter(|e| p.total - e.weight as u64 >= self.keep) {
-                p.total -= last.weight as u64;
-                if last.flags & STORED != 0 {
-                    self.stale.push(last.row);
-                }
-                p.list.pop();
-                self.live -= 1;
-            }
-            if p.total >= self.keep {
-                self.thresholds[number as usize] = p.list.last().map_or(u128::MAX, |e| e.prefix);
-            }
-        }
-        self.store.append(&take_record_batch(&batch, &UInt32Array::from(new))?)?;
-        Ok(())
+        Ok(self.store.equals_in(a, &self.store.gather(&[b])?, 0, &self.layout.value))
     }
 
     // ---- and goes out ----
@@ -365,12 +320,11 @@ impl TopN {
         let p = &self.partitions.all[number as usize];
         let old = &self.old[p.old.0..p.old.1];
         let new = p.list.iter().map(|e| (e.row, e.weight));
-        let to = self.keep;
+        let limits = Limits { from: self.from, to: self.keep, sign: if self.complement { -1 } else { 1 } };
         if self.with_rank {
-            compare_ranks(old.iter().copied(), new, self.from, to, &mut self.pending);
+            compare_ranks(old.iter().copied(), new, &limits, &mut self.pending);
         } else {
-            let sign = if self.complement { -1 } else { 1 };
-            compare_rows(old.iter().copied(), new, self.from, to, sign, &mut self.pending);
+            compare_rows(old.iter().copied(), new, &limits, &self.suffixes, &mut self.pending);
         }
     }
 
@@ -476,36 +430,6 @@ impl TopN {
         Ok((batch, keys))
     }
 
-    fn flush_lists(&mut self) -> Result<()> {
-        let mut writes = WriteBatch::default();
-        let stale = std::mem::take(&mut self.stale);
-        let (_, keys) = self.table_keys(&stale)?;
-        keys.iter().for_each(|key| writes.delete(key));
-        std::mem::replace(&mut self.stale_keys, KeyBatch::new()).iter().for_each(|key| writes.delete(key));
-        let mut rows = vec![];
-        let mut weights = vec![];
-        for number in std::mem::take(&mut self.dirty) {
-            let p = &mut self.partitions.all[number as usize];
-            p.dirty = false;
-            for entry in p.list.iter_mut().filter(|e| e.flags & DIRTY != 0) {
-                entry.flags = STORED;
-                rows.push(entry.row);
-                weights.push(entry.weight);
-            }
-        }
-        for (rows, weights) in rows.chunks(TABLE_ROWS_MAX).zip(weights.chunks(TABLE_ROWS_MAX)) {
-            let (batch, keys) = self.table_keys(rows)?;
-            let mut values = KeyBatch::new();
-            self.layout.encode_values(&batch, Some(weights), &mut values)?;
-            keys.iter().zip(values.iter()).for_each(|(key, value)| writes.put(key, value));
-            self.table.write(std::mem::take(&mut writes))?;
-        }
-        if !writes.ops.is_empty() {
-            self.table.write(writes)?;
-        }
-        Ok(())
-    }
-
     /// Makes the store anew with the rows of the lists only, in their order, if it is mostly others.
     fn compact(&mut self) -> Result<()> {
         let gone = self.store.rows() - self.live;
@@ -555,89 +479,6 @@ impl TopN {
                 Error::changelog(format!("{}: {what}, {key}", self.title)).note(note)
             }
             Err(e) => e,
-        }
-    }
-}
-
-/// Expands lists to ranks and gives what differs at each rank of the window.
-fn compare_ranks(
-    old: impl Iterator<Item = OldEntry>,
-    new: impl Iterator<Item = OldEntry>,
-    from: u64,
-    to: u64,
-    out: &mut Pending,
-) {
-    let expand = |(row, weight): OldEntry| std::iter::repeat_n(row, weight as usize);
-    let skip = usize::try_from(from - 1).unwrap_or(usize::MAX);
-    let mut old = old.flat_map(expand).skip(skip);
-    let mut new = new.flat_map(expand).skip(skip);
-    for rank in from..=to {
-        match (old.next(), new.next()) {
-            (None, None) => break,
-            (Some(a), Some(b)) if a == b => {}
-            (a, b) => {
-                if let Some(row) = a {
-                    out.push(row, rank as i64, -1);
-                }
-                if let Some(row) = b {
-                    out.push(row, rank as i64, 1);
-                }
-            }
-        }
-    }
-}
-
-/// The part of each entry's weight that lies within the ranks `from ..= to`.
-fn window(entries: impl Iterator<Item = OldEntry>, from: u64, to: u64) -> Vec<OldEntry> {
-    let mut before = 0u64;
-    let mut found = vec![];
-    for (row, weight) in entries {
-        let after = before.saturating_add(weight as u64);
-        let within = after.min(to).saturating_sub(before.max(from - 1));
-        if within > 0 {
-            found.push((row, within as i64));
-        }
-        before = after;
-        if before >= to {
-            break;
-        }
-    }
-    found
-}
-
-/// Gives what differs between the rows of the window, in any order.
-fn compare_rows(
-    old: impl Iterator<Item = OldEntry>,
-    new: impl Iterator<Item = OldEntry>,
-    from: u64,
-    to: u64,
-    sign: i64,
-    out: &mut Pending,
-) {
-    let (mut old, mut new) = (window(old, from, to), window(new, from, to));
-    old.sort_unstable();
-    new.sort_unstable();
-    let (mut old, mut new) = (old.into_iter().peekable(), new.into_iter().peekable());
-    loop {
-        let (row, weight) = match (old.peek().copied(), new.peek().copied()) {
-            (None, None) => break,
-            (Some((a, w)), Some((b, v))) if a == b => {
-                old.next();
-                new.next();
-                (a, v - w)
-            }
-            (Some((a, w)), b) if b.is_none_or(|(b, _)| a < b) => {
-                old.next();
-                (a, -w)
-            }
-            (_, Some((b, v))) => {
-                new.next();
-                (b, v)
-            }
-            (Some(_), None) => unreachable!("taken by the arm before"),
-        };
-        if weight != 0 {
-            out.push(row, 0, sign * weight);
         }
     }
 }

@@ -17,6 +17,9 @@ pub(super) const DIRTY: u8 = 2;
 /// Its weight was touched in this tick.
 pub(super) const CHANGED: u8 = 4;
 
+/// Lists of at least so many rows are changed once a tick, shorter ones at every row.
+pub(super) const LONG_LIST_ROWS: usize = 256;
+
 /// A row of a partition's list. Order: `prefix`, then the row's suffix (order columns and ties as key bytes).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {

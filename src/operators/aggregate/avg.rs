@@ -7,6 +7,7 @@ use arrow::array::{
     Int64Array,
 };
 use arrow::datatypes::{DataType, Float32Type, Float64Type, i256};
+use thalweg_core::state::KeyBatch;
 use thalweg_core::{Error, Result, SqlType};
 
 use super::column::{Kind, Rows, put_varint, take_varint};
@@ -258,16 +259,21 @@ impl Kind for FloatSum {
     }
 
     /// The count as a varint, then `ExactFloat::encode`.
-    fn encode(&self, state: &FloatState, out: &mut Vec<u8>) -> Result<()> {
-        put_varint(state.count, out);
-        state.sum.encode(out);
+    fn encode<'a>(&self, states: impl Iterator<Item = &'a FloatState> + Clone, out: &mut KeyBatch) -> Result<()> {
+        for state in states {
+            put_varint(state.count, &mut out.bytes);
+            state.sum.encode(&mut out.bytes);
+            out.finish_key();
+        }
         Ok(())
     }
 
-    fn decode(&self, mut bytes: &[u8]) -> Result<FloatState> {
-        let state =
-            take_varint(&mut bytes).and_then(|count| Some(FloatState { count, sum: ExactFloat::decode(bytes)? }));
-        state.ok_or_else(|| damaged("SUM"))
+    fn decode(&self, stored: &[&[u8]]) -> Result<Vec<FloatState>> {
+        let state = |mut bytes: &[u8]| {
+            let count = take_varint(&mut bytes)?;
+            Some(FloatState { count, sum: ExactFloat::decode(bytes)? })
+        };
+        stored.iter().map(|bytes| state(bytes).ok_or_else(|| damaged("SUM"))).collect()
     }
 
     fn heap_bytes(&self, state: &FloatState) -> usize {

@@ -11,6 +11,7 @@
 use arrow::array::ArrayRef;
 use arrow::buffer::BooleanBuffer;
 use thalweg_core::Result;
+use thalweg_core::state::KeyBatch;
 
 use super::groups::{Groups, SlotMap};
 
@@ -124,8 +125,8 @@ pub(super) trait Accumulator {
     /// The tick is over: drops what `snapshot` kept.
     fn finish_tick(&mut self, touched: &[u32]);
 
-    /// Appends the frozen bytes of a group's state.
-    fn encode(&self, slot: u32, out: &mut Vec<u8>) -> Result<()>;
+    /// Appends the frozen bytes of groups' states, one item each.
+    fn encode(&self, slots: &[u32], out: &mut KeyBatch) -> Result<()>;
 
     /// The slot is free: nothing of its group is stored or to be stored.
     fn release(&mut self, slot: u32);
@@ -167,8 +168,10 @@ pub(super) trait Kind {
         None
     }
 
-    fn encode(&self, state: &Self::State, out: &mut Vec<u8>) -> Result<()>;
-    fn decode(&self, bytes: &[u8]) -> Result<Self::State>;
+    /// Appends the frozen bytes of states, one item each.
+    fn encode<'a>(&self, states: impl Iterator<Item = &'a Self::State> + Clone, out: &mut KeyBatch) -> Result<()>;
+    /// The states of such bytes.
+    fn decode(&self, stored: &[&[u8]]) -> Result<Vec<Self::State>>;
 
     /// Bytes that a state holds outside of itself.
     fn heap_bytes(&self, state: &Self::State) -> usize {
@@ -251,8 +254,7 @@ impl<K: Kind> Accumulator for Column<K> {
     }
 
     fn load(&mut self, at: &[(u32, u32)], stored: &[&[u8]]) -> Result<()> {
-        for (&(ordinal, slot), bytes) in at.iter().zip(stored) {
-            let state = self.kind.decode(bytes)?;
+        for (&(ordinal, slot), state) in at.iter().zip(self.kind.decode(stored)?) {
             self.kind.merge(&mut self.states[slot as usize], &state);
             self.old[ordinal as usize] = state;
         }
@@ -295,8 +297,8 @@ impl<K: Kind> Accumulator for Column<K> {
         clear_scratch(&mut self.old);
     }
 
-    fn encode(&self, slot: u32, out: &mut Vec<u8>) -> Result<()> {
-        self.kind.encode(&self.states[slot as usize], out)
+    fn encode(&self, slots: &[u32], out: &mut KeyBatch) -> Result<()> {
+        self.kind.encode(slots.iter().map(|&s| &self.states[s as usize]), out)
     }
 
     fn release(&mut self, slot: u32) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
 use thalweg_core::Result;
+use thalweg_core::state::KeyBatch;
 
 use super::column::{Kind, Rows, fill_signed, trim_signed};
 use super::damaged;
@@ -35,13 +36,14 @@ impl Kind for Count {
     }
 
     /// Little-endian, as short as possible.
-    fn encode(&self, state: &i64, out: &mut Vec<u8>) -> Result<()> {
-        out.extend_from_slice(trim_signed(&state.to_le_bytes()));
+    fn encode<'a>(&self, states: impl Iterator<Item = &'a i64> + Clone, out: &mut KeyBatch) -> Result<()> {
+        states.for_each(|v| out.push(trim_signed(&v.to_le_bytes())));
         Ok(())
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<i64> {
-        fill_signed(bytes).map(i64::from_le_bytes).ok_or_else(|| damaged("COUNT"))
+    fn decode(&self, stored: &[&[u8]]) -> Result<Vec<i64>> {
+        let count = |bytes: &&[u8]| fill_signed(bytes).map(i64::from_le_bytes).ok_or_else(|| damaged("COUNT"));
+        stored.iter().map(count).collect()
     }
 }
 
@@ -64,10 +66,10 @@ mod tests {
     #[test]
     fn the_bytes_are_frozen() {
         for (v, bytes) in [(0, &[][..]), (1, &[1]), (-1, &[0xff]), (255, &[0xff, 0]), (65536, &[0, 0, 1])] {
-            let mut out = vec![];
-            Count.encode(&v, &mut out).unwrap();
-            assert_eq!(out, bytes);
-            assert_eq!(Count.decode(bytes).unwrap(), v);
+            let mut out = KeyBatch::new();
+            Count.encode([v].iter(), &mut out).unwrap();
+            assert_eq!(out.get(0), bytes);
+            assert_eq!(Count.decode(&[bytes]).unwrap(), [v]);
         }
     }
 }

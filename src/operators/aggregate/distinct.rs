@@ -3,6 +3,7 @@
 
 use arrow::array::ArrayRef;
 use thalweg_core::Result;
+use thalweg_core::state::KeyBatch;
 
 use super::column::{Accumulator, Pick, Rows, Touched};
 use super::groups::{Groups, SlotMap};
@@ -86,8 +87,8 @@ impl<V: Value> Accumulator for Distinct<V> {
         self.counts.finish();
     }
 
-    fn encode(&self, slot: u32, out: &mut Vec<u8>) -> Result<()> {
-        self.inner.encode(slot, out)
+    fn encode(&self, slots: &[u32], out: &mut KeyBatch) -> Result<()> {
+        self.inner.encode(slots, out)
     }
 
     fn release(&mut self, slot: u32) {

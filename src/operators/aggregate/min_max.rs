@@ -78,22 +78,19 @@ impl<V: Value> Kind for Best<V> {
     }
 
     /// Nothing, or the value's key bytes (`core::key`, ascending).
-    fn encode(&self, state: &Option<V>, out: &mut Vec<u8>) -> Result<()> {
-        if let Some(value) = state {
-            let mut key = KeyBatch::new();
-            self.domain.encode(std::iter::once(value), &mut key)?;
-            out.extend_from_slice(key.get(0));
-        }
+    fn encode<'a>(&self, states: impl Iterator<Item = &'a Option<V>> + Clone, out: &mut KeyBatch) -> Result<()> {
+        let mut keys = KeyBatch::new();
+        self.domain.encode(states.clone().flatten(), &mut keys)?;
+        let mut keys = keys.iter();
+        states.for_each(|s| out.push(s.as_ref().and_then(|_| keys.next()).unwrap_or_default()));
         Ok(())
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<Option<V>> {
-        if bytes.is_empty() {
-            return Ok(None);
-        }
+    fn decode(&self, stored: &[&[u8]]) -> Result<Vec<Option<V>>> {
         let name = if self.descending { "MAX" } else { "MIN" };
-        let mut values = self.domain.decode(std::iter::once(bytes)).map_err(|_| damaged(name))?;
-        Ok(values.pop())
+        let keys: Vec<&[u8]> = stored.iter().copied().filter(|bytes| !bytes.is_empty()).collect();
+        let mut values = self.domain.decode(keys.into_iter()).map_err(|_| damaged(name))?.into_iter();
+        Ok(stored.iter().map(|bytes| if bytes.is_empty() { None } else { values.next() }).collect())
     }
 
     fn heap_bytes(&self, state: &Option<V>) -> usize {
@@ -283,8 +280,8 @@ impl<V: Value> Accumulator for Changing<V> {
         self.counts.finish();
     }
 
-    fn encode(&self, slot: u32, out: &mut Vec<u8>) -> Result<()> {
-        self.best.encode(slot, out)
+    fn encode(&self, slots: &[u32], out: &mut KeyBatch) -> Result<()> {
+        self.best.encode(slots, out)
     }
 
     fn release(&mut self, slot: u32) {

@@ -458,24 +458,18 @@ impl AggregateOperator {
     /// Row counts as BIGINT, accumulators as BYTES.
     fn stored_column(&self, column: StoredColumn, slots: &[u32]) -> Result<ArrayRef> {
         let rows = slots.iter().map(|&s| self.groups.rows(s));
-        let mut bytes = vec![];
-        let mut ends = Vec::with_capacity(slots.len() + 1);
-        ends.push(0);
+        let mut states = KeyBatch::new();
         match column {
             StoredColumn::RowCount => return Ok(Arc::new(Int64Array::from_iter_values(rows))),
             StoredColumn::Foreign => return Ok(new_null_array(&DataType::Binary, slots.len())),
-            StoredColumn::Of(source) => {
-                for (rows, &slot) in rows.zip(slots) {
-                    match source {
-                        Source::Rows => bytes.extend_from_slice(trim_signed(&rows.to_le_bytes())),
-                        Source::Call(i) => self.calls[i].accumulator.encode(slot, &mut bytes)?,
-                    }
-                    let end = i32::try_from(bytes.len());
-                    ends.push(end.map_err(|_| Error::internal(format!("{}: states of over 2 GiB", self.title)))?);
-                }
-            }
+            StoredColumn::Of(Source::Rows) => rows.for_each(|rows| states.push(trim_signed(&rows.to_le_bytes()))),
+            StoredColumn::Of(Source::Call(i)) => self.calls[i].accumulator.encode(slots, &mut states)?,
         }
-        Ok(Arc::new(BinaryArray::try_new(OffsetBuffer::new(ends.into()), Buffer::from_vec(bytes), None)?))
+        if i32::try_from(states.bytes.len()).is_err() {
+            return Err(Error::internal(format!("{}: states of over 2 GiB", self.title)));
+        }
+        let ends: Vec<i32> = states.ends.iter().map(|&end| end as i32).collect();
+        Ok(Arc::new(BinaryArray::try_new(OffsetBuffer::new(ends.into()), Buffer::from_vec(states.bytes), None)?))
     }
 
     fn held(&self) -> usize {

@@ -2,6 +2,7 @@
 //! --ignored --nocapture --test-threads 1`.
 
 use std::hint::black_box;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use arrow::array::{ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64A
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use thalweg_core::operator::{BATCH_ROWS, Step};
-use thalweg_core::{Changes, SqlType};
+use thalweg_core::state::{KeyBatch, StateTable, StateTableSpec, WriteBatch};
+use thalweg_core::{Changes, Result, SqlType};
 use thalweg_graph::ops::aggregate::{AggregateCall, AggregateFunction, AggregateSpec};
-use thalweg_graph::{GraphBuilder, OperatorSpec};
+use thalweg_graph::{Graph, GraphBuilder, NodeIx, OperatorSpec};
 
 use crate::model::harness::{Rig, TestCx, TestSource, source};
 
@@ -48,22 +50,30 @@ fn column(letter: &str, keys: i64, rng: &mut SmallRng) -> ArrayRef {
     }
 }
 
+impl Job<'_> {
+    fn graph(&self) -> (NodeIx, Graph) {
+        let job = self;
+        let mut builder = GraphBuilder::new();
+        let from =
+            TestSource { name: "t", letters: job.letters, append_only: job.append_only, key: &[], with_order: false };
+        let from = source(&mut builder, &from);
+        let calls = job.calls.iter().enumerate().map(|(i, &(function, arg, distinct))| {
+            let ty = match (function, arg.and_then(|a| job.letters.split(' ').nth(a))) {
+                (AggregateFunction::Count, _) | (_, Some("I")) => SqlType::BigInt,
+                (_, Some("F")) => SqlType::Double,
+                _ => SqlType::Decimal { precision: 38, scale: 2 },
+            };
+            AggregateCall { function, arg, distinct, filter: None, name: format!("c{i}"), ty, nullable: true }
+        });
+        let spec = AggregateSpec { group: job.group.to_vec(), calls: calls.collect() };
+        let node = builder.add(OperatorSpec::Aggregate(spec), vec![from]).unwrap();
+        (node, builder.finish())
+    }
+}
+
 fn run(job: &Job) {
-    let mut builder = GraphBuilder::new();
-    let from =
-        TestSource { name: "t", letters: job.letters, append_only: job.append_only, key: &[], with_order: false };
-    let from = source(&mut builder, &from);
-    let calls = job.calls.iter().enumerate().map(|(i, &(function, arg, distinct))| {
-        let ty = match (function, arg.and_then(|a| job.letters.split(' ').nth(a))) {
-            (AggregateFunction::Count, _) | (_, Some("I")) => SqlType::BigInt,
-            (_, Some("F")) => SqlType::Double,
-            _ => SqlType::Decimal { precision: 38, scale: 2 },
-        };
-        AggregateCall { function, arg, distinct, filter: None, name: format!("c{i}"), ty, nullable: true }
-    });
-    let spec = AggregateSpec { group: job.group.to_vec(), calls: calls.collect() };
-    let node = builder.add(OperatorSpec::Aggregate(spec), vec![from]).unwrap();
-    let mut rig = Rig::new(builder.finish(), node);
+    let (node, graph) = job.graph();
+    let mut rig = Rig::new(graph, node);
     let schema = rig.schema(0);
     let mut rng = SmallRng::seed_from_u64(7);
     let batches: Vec<RecordBatch> = (0..256)
@@ -157,4 +167,66 @@ fn evicting() {
     run(&Job { name: "count, max, 2M keys in 32 MB", ..job });
     run(&Job { name: "count, max, 2M keys in memory", bytes_max: usize::MAX, ..job });
     run(&Job { name: "count, max, 2M STRING keys in 32 MB", letters: "T I", ..job });
+}
+
+/// Takes writes and forgets them: what remains is the operator's own share.
+struct Forgetful(StateTableSpec);
+
+impl StateTable for Forgetful {
+    fn spec(&self) -> &StateTableSpec {
+        &self.0
+    }
+
+    fn is_empty(&self) -> bool {
+        true
+    }
+
+    fn get_many(&self, _: &KeyBatch, _: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        _: &[u8],
+        _: Option<&[u8]>,
+        _: bool,
+        _: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&mut self, batch: WriteBatch) -> Result<()> {
+        black_box(batch);
+        Ok(())
+    }
+}
+
+#[test]
+#[ignore = "measures"]
+fn flushing() {
+    let (node, graph) = JOB.graph();
+    let tables: Vec<Box<dyn StateTable>> =
+        graph.nodes[node].state.iter().map(|s| Box::new(Forgetful(s.clone())) as Box<dyn StateTable>).collect();
+    let cx = crate::BuildCx { graph: &graph, node, tables, max_parallelism: 256, worker: 0, workers: 1 };
+    let mut operator = crate::build(cx).unwrap();
+    let schema = graph.output(&graph.nodes[node].inputs[0]).schema();
+    let mut tick = |keys: std::ops::Range<i64>, what: &str| {
+        let mut cx = TestCx::new(1);
+        let all: Vec<i64> = keys.collect();
+        for keys in all.chunks(BATCH_ROWS) {
+            let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(keys.to_vec())); 2];
+            let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
+            operator.push(0, Changes::inserts(batch), &mut cx).unwrap();
+        }
+        while operator.end_tick(&mut cx).unwrap() != Step::Done {}
+        drop(cx);
+        let start = cpu_time();
+        operator.flush().unwrap();
+        println!("flush of {what}: {:.1} ms", (cpu_time() - start).as_secs_f64() * 1e3);
+    };
+    tick(0..5_000_000, "5M groups, all new");
+    tick(0..50_000, "5M groups, 50k dirty");
+    let start = cpu_time();
+    operator.shrink(100 << 20).unwrap();
+    println!("eviction from 5M groups to 100 MB: {:.1} ms", (cpu_time() - start).as_secs_f64() * 1e3);
 }

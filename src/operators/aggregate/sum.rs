@@ -3,6 +3,7 @@
 
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Int8Type, Int16Type, Int32Type, Int64Type, i256};
+use thalweg_core::state::KeyBatch;
 use thalweg_core::{Error, Result, SqlType};
 
 use super::avg::Finish;
@@ -196,21 +197,24 @@ impl<T: Total> Kind for Sum<T> {
     }
 
     /// The count as a varint, then the total: little-endian, as short as possible.
-    fn encode(&self, state: &SumState<T>, out: &mut Vec<u8>) -> Result<()> {
-        put_varint(state.count, out);
-        match state.total.narrow() {
-            Some(v) => out.extend_from_slice(trim_signed(&v.to_le_bytes())),
-            None => out.extend_from_slice(trim_signed(&state.total.wide().to_le_bytes())),
+    fn encode<'a>(&self, states: impl Iterator<Item = &'a SumState<T>> + Clone, out: &mut KeyBatch) -> Result<()> {
+        for state in states {
+            put_varint(state.count, &mut out.bytes);
+            match state.total.narrow() {
+                Some(v) => out.push(trim_signed(&v.to_le_bytes())),
+                None => out.push(trim_signed(&state.total.wide().to_le_bytes())),
+            }
         }
         Ok(())
     }
 
-    fn decode(&self, mut bytes: &[u8]) -> Result<SumState<T>> {
-        let state = take_varint(&mut bytes).and_then(|count| {
+    fn decode(&self, stored: &[&[u8]]) -> Result<Vec<SumState<T>>> {
+        let state = |mut bytes: &[u8]| {
+            let count = take_varint(&mut bytes)?;
             let total = T::of(i256::from_le_bytes(fill_signed(bytes)?))?;
             Some(SumState { total, count })
-        });
-        state.ok_or_else(|| damaged("SUM"))
+        };
+        stored.iter().map(|bytes| state(bytes).ok_or_else(|| damaged("SUM"))).collect()
     }
 }
 
@@ -260,9 +264,9 @@ mod tests {
         let text = "1000000000000000000000000000000000000.00, which does not fit DECIMAL(38, 2)";
         assert_eq!(sum.failure(&state).unwrap(), text);
         let state = update(&mut sum, values, &[1_000_000_000, -5]);
-        let mut bytes = vec![];
-        sum.encode(&state, &mut bytes).unwrap();
-        assert_eq!(sum.decode(&bytes).unwrap(), state);
+        let mut bytes = KeyBatch::new();
+        sum.encode([state].iter(), &mut bytes).unwrap();
+        assert_eq!(sum.decode(&[bytes.get(0)]).unwrap(), [state]);
     }
 
     #[test]
@@ -270,14 +274,15 @@ mod tests {
         let sum = Sum::<Total128>::new(finish(Function::Sum, SqlType::Int, SqlType::BigInt));
         let wide = Sum::<i256>::new(finish(Function::Sum, SqlType::Int, SqlType::BigInt));
         for (count, total, bytes) in [(0, 0, &[0][..]), (1, 1, &[2, 1]), (64, -300, &[0x80, 1, 0xd4, 0xfe])] {
-            let (mut a, mut b) = (vec![], vec![]);
-            sum.encode(&SumState { total: Total128::set(total), count }, &mut a).unwrap();
-            wide.encode(&SumState { total: i256::from_i128(total), count }, &mut b).unwrap();
-            assert_eq!(a, bytes);
-            assert_eq!(b, bytes, "the width does not show");
-            assert_eq!(sum.decode(bytes).unwrap(), SumState { total: Total128::set(total), count });
+            let (mut a, mut b) = (KeyBatch::new(), KeyBatch::new());
+            let state = SumState { total: Total128::set(total), count };
+            sum.encode([state].iter(), &mut a).unwrap();
+            wide.encode([SumState { total: i256::from_i128(total), count }].iter(), &mut b).unwrap();
+            assert_eq!(a.get(0), bytes);
+            assert_eq!(b.get(0), bytes, "the width does not show");
+            assert_eq!(sum.decode(&[bytes]).unwrap(), [state]);
         }
-        assert!(sum.decode(&[]).is_err());
+        assert!(sum.decode(&[&[]]).is_err());
     }
 
     #[test]

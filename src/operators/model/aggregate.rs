@@ -374,7 +374,7 @@ fn run(seed: u64, ticks: usize, rows_max: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 200, ..ProptestConfig::default() })]
     #[test]
     fn every_tick_gives_what_a_recomputation_gives(seed in any::<u64>(), ticks in 1..16usize, rows in 1..16usize) {
         run(seed, ticks, rows);

@@ -328,10 +328,18 @@ impl Coordinator {
     fn deadline(&self, s: &State) -> Instant {
         let now = Instant::now();
         let mut deadline = now + Duration::from_secs(3600);
+        for source in &self.sources {
+            if let Some(every) = source.source.discovery_interval() {
+                deadline = deadline.min(now + every);
+            }
+        }
+        // While no tick can start, only an answer of the workers brings the attempt on.
+        if s.ready < self.workers.len() || s.in_flight.len() >= TICKS_IN_FLIGHT || s.barrier.is_some() || s.ending {
+            return deadline;
+        }
         if self.durable.is_some()
             && s.dirty
             && s.committing.is_none()
-            && s.barrier.is_none()
             && let Some(interval) = self.options.checkpoint_interval
         {
             let due = s.last_checkpoint.map_or(now, |c| c + interval);
@@ -341,11 +349,6 @@ impl Coordinator {
         if let Some(at) = s.wants_tick_at {
             let wait = u64::try_from(at - now_us()).unwrap_or(0);
             deadline = deadline.min(now + Duration::from_micros(wait));
-        }
-        for source in &self.sources {
-            if let Some(every) = source.source.discovery_interval() {
-                deadline = deadline.min(now + every);
-            }
         }
         deadline
     }

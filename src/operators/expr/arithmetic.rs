@@ -1,6 +1,7 @@
 //! Checked arithmetic over columns: integers and decimals that leave their range and division by zero are errors, floats
 //! follow IEEE 754 (division by zero gives an infinity). Operands have one type, or are decimals of any two.
 
+use std::ops::BitOr;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Datum, PrimitiveArray, PrimitiveBuilder, Scalar};
@@ -108,11 +109,12 @@ fn by_arrow(op: Op, l: &Operand, r: &Operand) -> Result<ArrayRef> {
     })
 }
 
-/// Integers that wrap and say so, for loops without a branch per row.
-trait Checked: ArrowPrimitiveType<Native: Copy> {
-    fn add(a: Self::Native, b: Self::Native) -> (Self::Native, bool);
-    fn sub(a: Self::Native, b: Self::Native) -> (Self::Native, bool);
-    fn mul(a: Self::Native, b: Self::Native) -> (Self::Native, bool);
+/// Integers that wrap and say so, for loops without a branch per row: behind the result stands a number that is
+/// negative if it overflowed, so that one OR collects it.
+trait Checked: ArrowPrimitiveType<Native: Copy + BitOr<Output = Self::Native> + Default> {
+    fn add(a: Self::Native, b: Self::Native) -> (Self::Native, Self::Native);
+    fn sub(a: Self::Native, b: Self::Native) -> (Self::Native, Self::Native);
+    fn mul(a: Self::Native, b: Self::Native) -> (Self::Native, Self::Native);
     /// The caller has excluded 0; MIN / -1 overflows.
     fn div(a: Self::Native, b: Self::Native) -> (Self::Native, bool);
     fn rem(a: Self::Native, b: Self::Native) -> Self::Native;
@@ -126,19 +128,20 @@ macro_rules! checked {
     ($($ty:ident $native:ident),*) => {$(
         impl Checked for $ty {
             #[inline(always)]
-            fn add(a: $native, b: $native) -> ($native, bool) {
+            fn add(a: $native, b: $native) -> ($native, $native) {
                 // The sign of both operands differs from that of the result.
                 let r = a.wrapping_add(b);
-                (r, (a ^ r) & (b ^ r) < 0)
+                (r, (a ^ r) & (b ^ r))
             }
             #[inline(always)]
-            fn sub(a: $native, b: $native) -> ($native, bool) {
+            fn sub(a: $native, b: $native) -> ($native, $native) {
                 let r = a.wrapping_sub(b);
-                (r, (a ^ b) & (a ^ r) < 0)
+                (r, (a ^ b) & (a ^ r))
             }
             #[inline(always)]
-            fn mul(a: $native, b: $native) -> ($native, bool) {
-                a.overflowing_mul(b)
+            fn mul(a: $native, b: $native) -> ($native, $native) {
+                let (r, overflowed) = a.overflowing_mul(b);
+                (r, -$native::from(overflowed))
             }
             #[inline(always)]
             fn div(a: $native, b: $native) -> ($native, bool) {
@@ -171,9 +174,9 @@ fn integers<T: Checked>(op: Op, l: &Operand, r: &Operand, rows: usize) -> Result
     let nulls =
         NullBuffer::union(if l.step == 0 { None } else { la.nulls() }, if r.step == 0 { None } else { ra.nulls() });
     let (values, overflowed) = match op {
-        Op::Add => zip(lv, l.step, rv, r.step, rows, T::add),
-        Op::Sub => zip(lv, l.step, rv, r.step, rows, T::sub),
-        Op::Mul => zip(lv, l.step, rv, r.step, rows, T::mul),
+        Op::Add => zip::<T>(lv, l.step, rv, r.step, rows, T::add),
+        Op::Sub => zip::<T>(lv, l.step, rv, r.step, rows, T::sub),
+        Op::Mul => zip::<T>(lv, l.step, rv, r.step, rows, T::mul),
         Op::Div | Op::Rem if r.step == 0 => match Divisor::new(T::wide(rv[0])) {
             Some(d) if op == Op::Div => (lv.iter().map(|&a| T::narrow(d.quotient(T::wide(a)))).collect(), false),
             Some(d) => (lv.iter().map(|&a| T::narrow(d.remainder(T::wide(a)))).collect(), false),
@@ -188,8 +191,9 @@ fn integers<T: Checked>(op: Op, l: &Operand, r: &Operand, rows: usize) -> Result
             Op::Sub => T::sub,
             _ => T::mul,
         };
-        let bad =
-            (0..rows).find(|&i| nulls.as_ref().is_none_or(|n| n.is_valid(i)) && f(lv[i * l.step], rv[i * r.step]).1);
+        let bad = (0..rows).find(|&i| {
+            nulls.as_ref().is_none_or(|n| n.is_valid(i)) && T::wide(f(lv[i * l.step], rv[i * r.step]).1) < 0
+        });
         if let Some(i) = bad {
             return Err(overflow::<T>(op, lv[i * l.step], rv[i * r.step]));
         }
@@ -199,18 +203,18 @@ fn integers<T: Checked>(op: Op, l: &Operand, r: &Operand, rows: usize) -> Result
 
 /// All rows, and whether any of them overflowed.
 #[inline(always)]
-fn zip<N: Copy>(
-    l: &[N],
+fn zip<T: Checked>(
+    l: &[T::Native],
     l_step: usize,
-    r: &[N],
+    r: &[T::Native],
     r_step: usize,
     rows: usize,
-    f: impl Fn(N, N) -> (N, bool),
-) -> (Vec<N>, bool) {
-    let mut any = false;
-    let mut one = |a: N, b: N| {
+    f: impl Fn(T::Native, T::Native) -> (T::Native, T::Native),
+) -> (Vec<T::Native>, bool) {
+    let mut any = T::Native::default();
+    let mut one = |a, b| {
         let (v, overflowed) = f(a, b);
-        any |= overflowed;
+        any = any | overflowed;
         v
     };
     let out = match (l_step, r_step) {
@@ -224,7 +228,7 @@ fn zip<N: Copy>(
         }
         _ => l[..rows].iter().zip(&r[..rows]).map(|(&a, &b)| one(a, b)).collect(),
     };
-    (out, any)
+    (out, T::wide(any) < 0)
 }
 
 fn divide_rows<T: Checked>(

@@ -24,6 +24,7 @@ use thalweg_functions::types::common_type;
 use thalweg_graph::{Expr, Literal as GraphLiteral, LiteralValue};
 
 use super::arithmetic::Op;
+use super::compare::{self, Comparison};
 use super::native::{CallFields, Kind, Native, rewrite_pattern};
 use super::to_error;
 
@@ -287,12 +288,33 @@ impl Compiler {
     }
 
     fn binary(&self, op: Operator, of: Vec<Typed>) -> Result<Node> {
-        let [l, r] = pair(self.comparable(of)?)?;
+        let native_op = match op {
+            Operator::Eq => Some(Comparison::Eq),
+            Operator::NotEq => Some(Comparison::NotEq),
+            Operator::Lt => Some(Comparison::Lt),
+            Operator::LtEq => Some(Comparison::LtEq),
+            Operator::Gt => Some(Comparison::Gt),
+            Operator::GtEq => Some(Comparison::GtEq),
+            _ => None,
+        };
+        let (ty, of) = self.common(of)?;
+        if let Some(op) = native_op
+            && compare::is_native(&ty.to_arrow())
+        {
+            return Ok(native(Kind::Compare(op), of, DataType::Boolean));
+        }
+        let [l, r] = pair(self.plain(&ty, of)?)?;
         Ok(Arc::new(BinaryExpr::new(l, op, r)))
     }
 
-    /// Operands of a comparison, cast to the type that all fit.
+    /// Operands of a comparison, cast to the type that all fit; floats so that Arrow's order is SQL's.
     fn comparable(&self, of: Vec<Typed>) -> Result<Vec<Node>> {
+        let (ty, nodes) = self.common(of)?;
+        self.plain(&ty, nodes)
+    }
+
+    /// Operands of a comparison, cast to the type that all fit.
+    fn common(&self, of: Vec<Typed>) -> Result<(SqlType, Vec<Node>)> {
         let mut ty = SqlType::Null;
         for t in &of {
             ty = common_type(&ty, &t.ty)
@@ -302,17 +324,20 @@ impl Compiler {
         if ty.is_string() {
             ty = SqlType::STRING;
         }
-        of.into_iter()
-            .map(|t| {
-                let node = self.cast(t, &ty)?;
-                Ok(match ty {
-                    SqlType::Float | SqlType::Double => {
-                        let plain = native(Kind::PlainFloat, vec![node.clone()], ty.to_arrow());
-                        // IN wants its list as literals.
-                        if node.downcast_ref::<Literal>().is_some() { constant(&plain)? } else { plain }
-                    }
-                    _ => node,
-                })
+        let nodes = of.into_iter().map(|t| self.cast(t, &ty)).collect::<Result<_>>()?;
+        Ok((ty, nodes))
+    }
+
+    fn plain(&self, ty: &SqlType, nodes: Vec<Node>) -> Result<Vec<Node>> {
+        if !matches!(ty, SqlType::Float | SqlType::Double) {
+            return Ok(nodes);
+        }
+        nodes
+            .into_iter()
+            .map(|node| {
+                let plain = native(Kind::PlainFloat, vec![node.clone()], ty.to_arrow());
+                // IN wants its list as literals.
+                if node.downcast_ref::<Literal>().is_some() { constant(&plain) } else { Ok(plain) }
             })
             .collect()
     }

@@ -6,6 +6,7 @@
 //! themselves stand alone; these are reported and left out, all others are evaluated as if they had come without them.
 
 mod arithmetic;
+mod compare;
 mod compile;
 mod divide;
 mod native;
@@ -244,7 +245,10 @@ impl Compiled {
         }
         let value = self.expr.evaluate(batch).map_err(to_error)?;
         let array = value.into_array(batch.num_rows()).map_err(to_error)?;
-        debug_assert_eq!(array.data_type(), &self.ty, "{}", self.text);
+        if array.data_type() != &self.ty {
+            let (is, wanted) = (array.data_type(), &self.ty);
+            return Err(Error::internal(format!("{} gives {is} instead of {wanted}", self.text)));
+        }
         Ok(array)
     }
 }

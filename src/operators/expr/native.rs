@@ -20,6 +20,7 @@ use thalweg_core::{Error, Result, SqlType};
 use thalweg_functions::cast::cast;
 
 use super::arithmetic::{self, Op};
+use super::compare::{self, Comparison};
 use super::{from_error, to_error};
 
 /// A node: what it does, its parts, and the Arrow type that it gives.
@@ -33,6 +34,7 @@ pub struct Native {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Kind {
     Arithmetic(Op, SqlType),
+    Compare(Comparison),
     Cast {
         from: SqlType,
         to: SqlType,
@@ -120,6 +122,7 @@ impl PhysicalExpr for Native {
             Kind::Arithmetic(op, ty) => {
                 arithmetic::apply(*op, &arg(0)?, &arg(1)?, ty, batch.num_rows()).map_err(from_error)
             }
+            Kind::Compare(op) => compare::apply(*op, &arg(0)?, &arg(1)?, batch.num_rows()).map_err(from_error),
             Kind::Cast { from, to, safe } => map(arg(0)?, |a| cast(a, from, to, *safe).map_err(from_error)),
             Kind::Layout => map(arg(0)?, |a| {
                 let options = CastOptions { safe: false, ..CastOptions::default() };

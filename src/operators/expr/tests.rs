@@ -160,7 +160,8 @@ fn a_mask_is_true_for_true_only() {
     let b = || col(0, SqlType::BigInt);
     let large = truth(">", vec![call("/", vec![int(10), b()], SqlType::BigInt), int(2)]);
     let set = ExprSet::compile(&[large], &input).unwrap();
-    let batch = RecordBatch::try_new(input.schema(), vec![longs(vec![Some(3), Some(0), None, Some(9), Some(1)])]).unwrap();
+    let batch =
+        RecordBatch::try_new(input.schema(), vec![longs(vec![Some(3), Some(0), None, Some(9), Some(1)])]).unwrap();
     let mut errors = 0;
     let mask = set
         .mask_with(&batch, &mut |_| {
@@ -328,10 +329,7 @@ fn times_and_intervals() {
         (call("+", vec![date("2024-03-01"), hour()], Timestamp(3)), "2024-03-01 01:00:00.000"),
         (truth("<", vec![date("2024-03-01"), ts("2024-03-01 00:00:01")]), "TRUE"),
         (truth("=", vec![ts("2024-03-01"), text("2024-03-01")]), "TRUE"),
-        (
-            truth(">", vec![call("-", vec![ts("2024-03-02"), ts("2024-03-01")], Interval), hour()]),
-            "TRUE",
-        ),
+        (truth(">", vec![call("-", vec![ts("2024-03-02"), ts("2024-03-01")], Interval), hour()]), "TRUE"),
     ] {
         assert_eq!(value(expr.clone()).unwrap(), is, "{expr:?}");
     }
@@ -377,14 +375,17 @@ fn number() -> impl Strategy<Value = Expr> {
         Just(lit(SqlType::BigInt, LiteralValue::Null)),
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
-        let condition = (prop_oneof!["=", "<", "<>"], inner.clone(), inner.clone())
-            .prop_map(|(op, a, b)| truth(&op, vec![a, b]));
+        let condition =
+            (prop_oneof!["=", "<", "<>"], inner.clone(), inner.clone()).prop_map(|(op, a, b)| truth(&op, vec![a, b]));
         let logic = (prop_oneof!["and", "or"], condition.clone(), condition.clone())
             .prop_map(|(op, a, b)| truth(&op, vec![a, b]));
         let condition = prop_oneof![condition, logic];
         prop_oneof![
-            (prop_oneof!["\\+", "-", "\\*", "/", "%"], inner.clone(), inner.clone())
-                .prop_map(|(op, a, b)| call(&op, vec![a, b], SqlType::BigInt)),
+            (prop_oneof!["\\+", "-", "\\*", "/", "%"], inner.clone(), inner.clone()).prop_map(|(op, a, b)| call(
+                &op,
+                vec![a, b],
+                SqlType::BigInt
+            )),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| call("coalesce", vec![a, b], SqlType::BigInt)),
             (condition, inner.clone(), inner).prop_map(|(when, then, otherwise)| Expr::Case {
                 operand: None,

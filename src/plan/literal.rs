@@ -2,7 +2,7 @@
 
 use arrow::datatypes::DataType;
 use datafusion_common::ScalarValue;
-use thalweg_core::SqlType;
+use thalweg_core::{Error, SqlType};
 use thalweg_graph::{Expr, Literal, LiteralValue};
 
 pub(crate) fn null(ty: SqlType) -> Expr {
@@ -172,6 +172,26 @@ pub(crate) fn cast(l: &Literal, ty: &SqlType) -> Option<Literal> {
     let array = to_scalar(l)?.to_array_of_size(1).ok()?;
     let folded = thalweg_functions::cast::cast(&array, &l.ty, ty, false).ok()?;
     from_scalar(&ScalarValue::try_from_array(&folded, 0).ok()?, ty).filter(|l| l.value != LiteralValue::Null)
+}
+
+/// Why a literal does not fit where it is stored, if it does not.
+pub(crate) fn error_of(stored: &Expr) -> Option<Error> {
+    match stored {
+        Expr::Cast { expr, ty, safe: false } => {
+            let Expr::Literal(l) = &**expr else { return None };
+            let array = to_scalar(l)?.to_array_of_size(1).ok()?;
+            thalweg_functions::cast::cast(&array, &l.ty, ty, false).err()
+        }
+        Expr::Call { function, args, .. } if function == "check_length" => match &args[..] {
+            [Expr::Literal(Literal { value: LiteralValue::String(s), .. }), n] => {
+                let n = integer_of(n)?;
+                (s.chars().count() as i64 > n).then(|| Error::row(format!("'{s}' is longer than {n} characters")))
+            }
+            _ => None,
+        },
+        Expr::Call { function, args, .. } if function == "check_not_null" => error_of(&args[0]),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -347,23 +347,19 @@ impl<'a> Planner<'a> {
             let def = masked(&def, &binder);
             Target { connector, def, info, place: Some(name.place), keeps_key_itself: false }
         };
+        // Which column of the query goes into which of the target.
+        let into = self.given_columns(table, &def, name, columns.as_ref())?;
+        if let Some(values) = query.values()
+            && query.ast.limit_clause.is_none()
+            && query.ast.fetch.is_none()
+        {
+            crate::refuse::query_clauses(&query.ast)?;
+            let rel = self.insert_values(&binder, values, &def, &into, name)?;
+            return Ok((target, rel));
+        }
         let bound = binder.query(&query.ast, &vec![])?;
         let places = bound.places.clone();
         let rel = bound.into_relation()?;
-
-        // Which column of the query goes into which of the target.
-        let into: Vec<(usize, Place)> = match columns {
-            Some(names) => {
-                names.iter().map(|n| Ok((writable(table, &def, n)?, n.place))).collect::<Result<Vec<_>>>()?
-            }
-            None => (0..def.columns.len()).filter(|&o| is_writable(&def, o)).map(|o| (o, name.place)).collect(),
-        };
-        for (i, (o, p)) in into.iter().enumerate() {
-            if into[..i].iter().any(|(other, _)| other == o) {
-                let message = format!("column \"{}\" is listed twice", def.columns[*o].column.name);
-                return Err(Error::name(message).at(*p));
-            }
-        }
         if into.len() != rel.columns.len() {
             let wants: Vec<String> = into
                 .iter()
@@ -380,57 +376,99 @@ impl<'a> Planner<'a> {
             .note(format!("columns of {}: {}", table.name, wants.join(", ")))
             .note(format!("columns of the query: {}", has.join(", "))));
         }
-        if let Some(values) = self.stored_values(&rel, &into, &def, &places)? {
-            return Ok((target, values));
-        }
         let mut exprs = vec![];
         for (o, c) in def.columns.iter().enumerate() {
             let c = &c.column;
             let stored = match into.iter().position(|(to, _)| *to == o) {
                 Some(i) => self.stored(rel_value(&rel, i), &rel.columns, c, &def.name, places[i])?,
-                None if c.nullable || !is_writable(&def, o) => literal::null(c.ty.clone()),
-                None => {
-                    let message = format!("column \"{}\" of table {} is NOT NULL, it must be given", c.name, def.name);
-                    return Err(Error::type_(message).at(name.place));
-                }
+                None => literal::null(c.ty.clone()),
             };
             exprs.push((stored, c.name.clone()));
         }
         Ok((target, Rel::project(rel, exprs)))
     }
 
-    /// Literal rows as they are stored, so that nothing is left to compute; `None` if they are none, or if a value does
-    /// not fit its column, which then is an error of its row.
-    fn stored_values(
+    /// The columns of the target that are given, in the order of the values, and where they are named.
+    fn given_columns(
         &self,
-        rel: &Rel,
-        into: &[(usize, Place)],
+        table: &Table,
         def: &TableDef,
-        places: &[Option<Place>],
-    ) -> Result<Option<Rel>> {
-        let Op::Values(rows) = &rel.op else { return Ok(None) };
-        let mut stored: Vec<Vec<Literal>> = vec![vec![]; rows.len()];
-        for (o, c) in def.columns.iter().enumerate() {
-            let c = &c.column;
-            let from = into.iter().position(|(to, _)| *to == o);
-            if from.is_none() && !c.nullable && is_writable(def, o) {
-                return Ok(None);
-            }
-            for (row, out) in rows.iter().zip(&mut stored) {
-                let cell = match from {
-                    None => literal::null(c.ty.clone()),
-                    Some(i) => {
-                        let place = if std::ptr::eq(row, &rows[0]) { places[i] } else { None };
-                        self.stored(Expr::Literal(row[i].clone()), &[], c, &def.name, place)?
-                    }
-                };
-                match cell {
-                    Expr::Literal(l) if l.ty == c.ty => out.push(l),
-                    _ => return Ok(None),
-                }
+        name: &Name,
+        columns: Option<&Vec<Name>>,
+    ) -> Result<Vec<(usize, Place)>> {
+        let into: Vec<(usize, Place)> = match columns {
+            Some(names) => names.iter().map(|n| Ok((writable(table, def, n)?, n.place))).collect::<Result<Vec<_>>>()?,
+            None => (0..def.columns.len()).filter(|&o| is_writable(def, o)).map(|o| (o, name.place)).collect(),
+        };
+        for (i, (o, p)) in into.iter().enumerate() {
+            if into[..i].iter().any(|(other, _)| other == o) {
+                let message = format!("column \"{}\" is listed twice", def.columns[*o].column.name);
+                return Err(Error::name(message).at(*p));
             }
         }
-        Ok(Some(Rel::values(stored, def.columns.iter().map(|c| c.column.clone()).collect())))
+        for (o, c) in def.columns.iter().enumerate() {
+            if !c.column.nullable && is_writable(def, o) && into.iter().all(|(to, _)| *to != o) {
+                let message =
+                    format!("column \"{}\" of table {} is NOT NULL, it must be given", c.column.name, def.name);
+                return Err(Error::type_(message).at(name.place));
+            }
+        }
+        Ok(into)
+    }
+
+    /// `INSERT … VALUES`: every value is stored by itself, so that an error has its place.
+    fn insert_values(
+        &self,
+        binder: &Binder,
+        values: &ast::Values,
+        def: &TableDef,
+        into: &[(usize, Place)],
+        name: &Name,
+    ) -> Result<Rel> {
+        let scope = crate::resolve::Scope::default();
+        let columns: Vec<Column> = def.columns.iter().map(|c| c.column.clone()).collect();
+        let mut rows: Vec<Vec<Expr>> = vec![];
+        for row in &values.rows {
+            let cells = &row.content;
+            if cells.len() != into.len() {
+                let wants: Vec<&str> = into.iter().map(|(o, _)| columns[*o].name.as_str()).collect();
+                return Err(at(
+                    Error::type_(format!(
+                        "table {} takes {} values here, the row has {}",
+                        def.name,
+                        into.len(),
+                        cells.len()
+                    )),
+                    cells.first().and_then(place).or(Some(name.place)),
+                )
+                .note(format!("columns of {}: {}", def.name, wants.join(", "))));
+            }
+            let mut stored: Vec<Expr> = columns.iter().map(|c| literal::null(c.ty.clone())).collect();
+            for (cell, (o, _)) in cells.iter().zip(into) {
+                let bound = ExprBinder::new(binder, &scope, Clause::Values).bind(cell)?;
+                let value = self.stored(bound, &[], &columns[*o], &def.name, place(cell))?;
+                if let Some(e) = literal::error_of(&value) {
+                    let e = e.context(format!("column \"{}\" of table {}", columns[*o].name, def.name));
+                    return Err(at(e, place(cell)));
+                }
+                stored[*o] = value;
+            }
+            rows.push(stored);
+        }
+        let literals = |row: &Vec<Expr>| {
+            row.iter()
+                .map(|e| if let Expr::Literal(l) = e { Some(l.clone()) } else { None })
+                .collect::<Option<Vec<_>>>()
+        };
+        if let Some(rows) = rows.iter().map(literals).collect::<Option<Vec<Vec<Literal>>>>() {
+            return Ok(Rel::values(rows, columns));
+        }
+        let project = |row: Vec<Expr>| {
+            let named = row.into_iter().zip(&columns).map(|(e, c)| (e, c.name.clone())).collect();
+            Rel::project(Rel::one_row(), named)
+        };
+        let mut rels: Vec<Rel> = rows.into_iter().map(project).collect();
+        Ok(if rels.len() == 1 { rels.remove(0) } else { Rel::union(rels) })
     }
 
     /// A value as it is stored in a column: cast, checked for length and NULL.

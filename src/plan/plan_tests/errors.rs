@@ -150,6 +150,13 @@ fn inserts_are_checked_against_their_target() {
     fails("INSERT INTO out_append («c») SELECT id FROM orders", Name, "has no column \"c\"");
     fails("INSERT INTO «out_narrow» (b) SELECT note FROM orders", Type, "column \"a\" of table out_narrow is NOT NULL");
     fails("INSERT INTO out_narrow VALUES («NULL», 'x')", Type, "NOT NULL");
+    fails("INSERT INTO out_narrow VALUES (1, 'a'), (2, «'toolong'»)", Row, "'toolong' is longer than 3 characters");
+    fails(
+        "INSERT INTO out_narrow VALUES («300», 'a')",
+        Row,
+        "column \"a\" of table out_narrow: 300 is out of the range",
+    );
+    fails("INSERT INTO out_narrow VALUES (1, 'a'), («1»)", Type, "takes 2 values here, the row has 1");
     fails("INSERT INTO events («twice») SELECT id FROM orders", Name, "computed: it cannot be written");
     fails("INSERT INTO «big_orders» SELECT 1", Name, "is a view, not a table");
     let e = fails(

@@ -505,13 +505,12 @@ impl<K: KeyIndex> Rows<K> {
             let first = self.store.append(&batch)?;
             self.flags.extend(&flags);
             self.identity_hashes.extend(&hashes);
+            for (&hash, row) in hashes.iter().zip(first..) {
+                self.add_identity(row, hash);
+            }
             for n in 0..kept.len() {
-                let row = first + n as u32;
-                if !self.append_only {
-                    self.add_identity(row, hashes[n]);
-                }
                 let position = self.index.insert(&keys, n);
-                self.link(position, row);
+                self.link(position, first + n as u32);
             }
             old_store.drop_first_page();
             old_flags.drop_first_page();

@@ -113,7 +113,7 @@ fn a_hot_key_comes_in_bounded_steps_and_in_full() {
     let right: Vec<(Row, i64)> = (0..700).map(|i| (row(1, i), 1)).collect();
     let (l, r) = (changes_of(&rig.schema(0), &left), changes_of(&rig.schema(1), &right));
     // The rig checks that no step emits much more than this.
-    assert!(700 * 700 > 4 * EMIT_ROWS_MAX);
+    const { assert!(700 * 700 > 4 * EMIT_ROWS_MAX) };
     let emitted = rig.tick(vec![(0, l), (1, r)]).unwrap();
     assert_eq!(emitted.iter().map(Changes::num_rows).sum::<usize>(), 700 * 700);
     let distinct: std::collections::BTreeSet<Row> = emitted.iter().flat_map(rows_of).map(|(r, _)| r).collect();

@@ -220,22 +220,12 @@ fn heads_are_filled_up_from_rows_beyond_them_after_many_deletes() {
 #[test]
 fn long_lists_agree_with_sorting_everything() {
     use rand::{Rng, SeedableRng};
-    for (seed, append_only, rank, keyed) in
-        (0..24u64).map(|n| (n, n % 2 == 0, n % 4 < 2, n % 3 == 0))
-    {
+    for (seed, append_only, rank, keyed) in (0..24u64).map(|n| (n, n % 2 == 0, n % 4 < 2, n % 3 == 0)) {
         let key = if keyed { vec![0, 2] } else { vec![] };
         let order = vec![SortKey { column: 1, descending: seed % 5 == 0, nulls_first: true }];
         let (from, to) = [(1, Some(900)), (300, Some(700)), (500, None)][seed as usize % 3];
-        let case = Case {
-            partition: vec![],
-            order,
-            from,
-            to,
-            rank,
-            append_only,
-            key: key.clone(),
-            upsert_materialize: false,
-        };
+        let case =
+            Case { partition: vec![], order, from, to, rank, append_only, key: key.clone(), upsert_materialize: false };
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut rig = case.rig();
         let mut bag = Bag::new(!append_only, &key);

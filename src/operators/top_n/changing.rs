@@ -15,10 +15,13 @@ use crate::layout::describe;
 /// Bytes of an overlay's entry beside key and content.
 const OVERLAY_ENTRY_BYTES: usize = 96;
 
+/// The value columns without weight, and the weight.
+type Content = (Box<[u8]>, i64);
+
 /// Dirty rows in key order, over the table: content (value columns without weight) and weight; `None`: deleted.
 #[derive(Default)]
 pub(super) struct Overlay {
-    rows: BTreeMap<Box<[u8]>, Option<(Box<[u8]>, i64)>>,
+    rows: BTreeMap<Box<[u8]>, Option<Content>>,
     bytes: usize,
 }
 
@@ -36,14 +39,14 @@ impl Overlay {
         }
     }
 
-    fn insert(&mut self, key: &[u8], row: Option<(Box<[u8]>, i64)>) {
+    fn insert(&mut self, key: &[u8], row: Option<Content>) {
         self.bytes += Self::size(key, &row);
         if let Some(old) = self.rows.insert(key.into(), row) {
             self.bytes -= Self::size(key, &old);
         }
     }
 
-    fn size(key: &[u8], row: &Option<(Box<[u8]>, i64)>) -> usize {
+    fn size(key: &[u8], row: &Option<Content>) -> usize {
         key.len() + row.as_ref().map_or(0, |(content, _)| content.len()) + OVERLAY_ENTRY_BYTES
     }
 
@@ -149,7 +152,7 @@ impl TopN {
             by_key.entry(keys.get(row)).or_default().push((row, weight));
         }
         // Current rows: from the overlay, else from the table.
-        let mut current: HashMap<&[u8], (Box<[u8]>, i64)> = HashMap::new();
+        let mut current: HashMap<&[u8], Content> = HashMap::new();
         let mut read = KeyBatch::new();
         let mut read_keys: Vec<&[u8]> = vec![];
         for &key in by_key.keys() {

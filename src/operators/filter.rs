@@ -63,3 +63,61 @@ impl Operator for FilterOperator {
         Ok(Step::Done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use thalweg_core::SqlType;
+    use thalweg_core::testing::{assert_net_eq, changes};
+    use thalweg_graph::ops::filter::FilterSpec;
+    use thalweg_graph::{Expr, GraphBuilder, Literal, LiteralValue, OperatorSpec};
+
+    use crate::model::harness::{Rig, TestSource, columns, source};
+
+    fn rig(predicate: Expr) -> Rig {
+        let mut builder = GraphBuilder::new();
+        let input = TestSource { name: "t", letters: "I T", append_only: false, key: &[], with_order: false };
+        let input = source(&mut builder, &input);
+        let node = builder.add(OperatorSpec::Filter(FilterSpec { predicate }), vec![input]).unwrap();
+        Rig::new(builder.finish(), node)
+    }
+
+    fn int(v: i64) -> Expr {
+        Expr::Literal(Literal { ty: SqlType::BigInt, value: LiteralValue::Integer(v) })
+    }
+
+    fn a() -> Expr {
+        Expr::column(0, SqlType::BigInt)
+    }
+
+    #[test]
+    fn rows_pass_with_their_weights_if_the_predicate_is_true() {
+        let mut rig = rig(Expr::call(">", vec![a(), int(1)], SqlType::Boolean));
+        let input = "
+            + 1 x
+            - 2 y
+            + . z
+            + 3 z
+            + 1 u
+            - 4 .";
+        let out = rig.tick(vec![(0, changes(input, &columns("I T")))]).unwrap();
+        assert_net_eq(
+            &out,
+            "
+            - 2 y
+            + 3 z
+            - 4 .",
+        );
+        assert!(rig.tick(vec![(0, changes("+ 0 x", &columns("I T")))]).unwrap().is_empty());
+        let run = rig.tick(vec![(0, changes("+ 0 x\n+ 7 y\n- 8 z", &columns("I T")))]).unwrap();
+        assert_net_eq(&run, "+ 7 y\n- 8 z");
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_judged_is_an_error() {
+        let quotient = Expr::call("/", vec![int(1), a()], SqlType::BigInt);
+        let mut rig = rig(Expr::call("=", vec![quotient, int(1)], SqlType::Boolean));
+        let e = rig.tick(vec![(0, changes("+ 1 x\n+ 0 y", &columns("I T")))]).unwrap_err();
+        assert_eq!(e.message(), "division by zero");
+        assert!(e.to_string().contains("a = 0"), "{e}");
+    }
+}

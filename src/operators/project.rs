@@ -55,3 +55,53 @@ impl Operator for ProjectOperator {
         Ok(Step::Done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use thalweg_core::SqlType;
+    use thalweg_core::testing::{assert_net_eq, changes};
+    use thalweg_graph::ops::project::{ProjectColumn, ProjectSpec};
+    use thalweg_graph::{Expr, GraphBuilder, OperatorSpec};
+
+    use crate::model::harness::{Rig, TestSource, columns, source};
+
+    fn rig(columns: Vec<(Expr, &str)>) -> Rig {
+        let mut builder = GraphBuilder::new();
+        let input = TestSource { name: "t", letters: "I T", append_only: false, key: &[], with_order: false };
+        let input = source(&mut builder, &input);
+        let columns = columns
+            .into_iter()
+            .map(|(expr, name)| ProjectColumn { expr, name: name.to_owned(), nullable: true })
+            .collect();
+        let node = builder.add(OperatorSpec::Project(ProjectSpec { columns }), vec![input]).unwrap();
+        Rig::new(builder.finish(), node)
+    }
+
+    fn a() -> Expr {
+        Expr::column(0, SqlType::BigInt)
+    }
+
+    #[test]
+    fn columns_are_computed_and_weights_stay() {
+        let twice = Expr::call("+", vec![a(), a()], SqlType::BigInt);
+        let mut rig = rig(vec![(Expr::column(1, SqlType::STRING), "a"), (twice, "b")]);
+        let input = changes("+ 1 x\n- 2 y\n+ . .", &columns("I T"));
+        assert_net_eq(&rig.tick(vec![(0, input)]).unwrap(), "+ x 2\n- y 4\n+ . .");
+    }
+
+    #[test]
+    fn a_projection_to_no_column_counts_rows() {
+        let mut rig = rig(vec![]);
+        let out = rig.tick(vec![(0, changes("+ 1 x\n- 2 y", &columns("I T")))]).unwrap();
+        assert_eq!((out[0].num_rows(), out[0].weight(1)), (2, -1));
+    }
+
+    #[test]
+    fn an_error_names_expression_and_row() {
+        let quotient = Expr::call("/", vec![a(), a()], SqlType::BigInt);
+        let mut rig = rig(vec![(quotient, "q")]);
+        let e = rig.tick(vec![(0, changes("+ 1 x\n+ 0 y", &columns("I T")))]).unwrap_err();
+        assert_eq!(e.message(), "division by zero");
+        assert_eq!(e.notes(), ["in a / a", "of the row with a = 0"]);
+    }
+}

@@ -40,3 +40,27 @@ impl Operator for UnionOperator {
         Ok(Step::Done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use thalweg_core::testing::{assert_net_eq, changes};
+    use thalweg_graph::ops::union::UnionSpec;
+    use thalweg_graph::{GraphBuilder, OperatorSpec};
+
+    use crate::model::harness::{Rig, TestSource, columns, source};
+
+    #[test]
+    fn all_rows_of_all_inputs_come_out() {
+        let mut builder = GraphBuilder::new();
+        let mut input = |name| {
+            let parts = TestSource { name, letters: "I T", append_only: false, key: &[], with_order: false };
+            source(&mut builder, &parts)
+        };
+        let inputs = vec![input("left"), input("right")];
+        let node = builder.add(OperatorSpec::Union(UnionSpec {}), inputs).unwrap();
+        let mut rig = Rig::new(builder.finish(), node);
+        let parts = ["+ 1 x\n- 2 y", "+ 1 x\n+ 2 y"].map(|t| changes(t, &columns("I T")));
+        let [left, right] = parts;
+        assert_net_eq(&rig.tick(vec![(0, left), (1, right)]).unwrap(), "+ 1 x\n+ 1 x");
+    }
+}

@@ -317,6 +317,62 @@ fn texts_functions_and_nested_values() {
 }
 
 #[test]
+fn constructors_and_look_ups_of_nested_values() {
+    use SqlType::*;
+    let element = |ty: SqlType, nullable| thalweg_core::types::ElementType { ty, nullable };
+    let keys = call("make_array", vec![text("x"), text("y")], Array(Box::new(element(SqlType::STRING, false))));
+    let values = call("make_array", vec![int(1), null()], Array(Box::new(element(BigInt, true))));
+    let map_type = Map(Box::new(SqlType::STRING), Box::new(element(BigInt, true)));
+    let map = || call("map", vec![keys.clone(), values.clone()], map_type.clone());
+    assert_eq!(value(map()).unwrap(), "{x=1, y=NULL}");
+    let found = call("map_extract", vec![map(), text("x")], Array(Box::new(element(BigInt, true))));
+    assert_eq!(value(call("array_element", vec![found, int(1)], BigInt)).unwrap(), "1");
+    let none = call("map_extract", vec![map(), text("z")], Array(Box::new(element(BigInt, true))));
+    assert_eq!(value(call("array_element", vec![none, int(1)], BigInt)).unwrap(), "NULL");
+    assert_eq!(
+        value(call("map_keys", vec![map()], Array(Box::new(element(SqlType::STRING, false))))).unwrap(),
+        "[x, y]"
+    );
+    assert_eq!(value(call("cardinality", vec![map()], Int)).unwrap(), "2");
+
+    let row_type = SqlType::Row(vec![Column::new("a", BigInt, true), Column::new("b", SqlType::STRING, true)]);
+    let row = call("named_struct", vec![text("a"), int(1), text("b"), text("x")], row_type);
+    assert_eq!(value(row.clone()).unwrap(), "(1, x)");
+    assert_eq!(value(call("get_field", vec![row, text("a")], BigInt)).unwrap(), "1");
+    let both = call("||", vec![values.clone(), values], Array(Box::new(element(BigInt, true))));
+    assert_eq!(value(both).unwrap(), "[1, NULL, 1, NULL]");
+}
+
+#[test]
+fn functions_over_columns_keep_their_rows() {
+    let names: ArrayRef = Arc::new(StringArray::from(vec![Some("ada"), None, Some("bo")]));
+    let columns = [("n", SqlType::STRING, names), ("i", SqlType::BigInt, longs(vec![Some(1), Some(2), None]))];
+    let (n, i) = (|| col(0, SqlType::STRING), || col(1, SqlType::BigInt));
+    for (expr, is) in [
+        (call("upper", vec![n()], SqlType::STRING), ["ADA", "NULL", "BO"]),
+        (call("concat", vec![n(), text("-"), i()], SqlType::STRING), ["ada-1", "NULL", "NULL"]),
+        (call("substr", vec![n(), i()], SqlType::STRING), ["ada", "NULL", "NULL"]),
+        (call("coalesce", vec![n(), cast(i(), SqlType::STRING), text("?")], SqlType::STRING), ["ada", "2", "bo"]),
+        (call("nullif", vec![i(), int(2)], SqlType::BigInt), ["1", "NULL", "NULL"]),
+        (call("greatest", vec![i(), int(1)], SqlType::BigInt), ["1", "2", "NULL"]),
+        (
+            call(
+                "array_length",
+                vec![call(
+                    "make_array",
+                    vec![i(), i()],
+                    SqlType::Array(Box::new(thalweg_core::types::ElementType { ty: SqlType::BigInt, nullable: true })),
+                )],
+                SqlType::BigInt,
+            ),
+            ["2", "2", "2"],
+        ),
+    ] {
+        assert_eq!(run(&expr, &columns).unwrap().0, is, "{expr:?}");
+    }
+}
+
+#[test]
 fn times_and_intervals() {
     use SqlType::*;
     let day = || lit(Interval, LiteralValue::Interval { months: 0, days: 1, nanos: 0 });

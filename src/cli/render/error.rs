@@ -103,7 +103,6 @@ mod tests {
     fn marks_stand_below_wide_characters_and_tabs() {
         let e = Error::name("x").at(Place::new(1, 7, 2));
         let out = render(&e, Source::Text("\t'北京', ab"), false);
-        assert!(out.ends_with("  1 │     '北京', ab\n    │           ^^^\n") || out.contains("^^"), "{out}");
         let marks = out.lines().last().unwrap();
         assert_eq!(marks.chars().position(|c| c == '^').unwrap(), "    │ ".chars().count() + TAB_WIDTH + 7);
     }

@@ -138,7 +138,7 @@ pub(crate) struct AggregateOperator {
     fresh: Vec<u32>,
     /// By ordinal: weight of all rows before the tick.
     old_rows: Vec<i64>,
-    /// By ordinal, for the global aggregate only: its row was given before.
+    /// The global aggregate's row was given before this tick.
     global_was_given: bool,
     /// The tick brought weights: something may be deleted.
     has_weights: bool,

@@ -11,11 +11,12 @@ use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Float64Type, In
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use thalweg_core::{Changes, ErrorCode, SqlType};
+use thalweg_core::operator::{Step, TickCx, Waker};
+use thalweg_core::{Changes, Error, ErrorCode, Result, SqlType, Tick, Watermark};
 use thalweg_graph::ops::aggregate::{AggregateCall, AggregateFunction, AggregateSpec};
 use thalweg_graph::{GraphBuilder, OperatorSpec};
 
-use super::harness::{Rig, TestSource, columns, source};
+use super::harness::{Rig, TestCx, TestSource, columns, source};
 
 /// A cell. NULL comes first; floats are words that order as SQL does, one NaN, no -0.0.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -516,6 +517,88 @@ fn memory_is_bounded_by_eviction() {
             expected.into_iter().map(|(k, (s, m))| (vec![key(k), Cell::Int(s), Cell::Int(m)], 1)).collect();
         assert!(found == expected);
     }
+}
+
+#[test]
+fn memory_is_bounded_also_within_one_group() {
+    const BYTES_MAX: usize = 1 << 20;
+    use AggregateFunction::*;
+    let calls = vec![int_call(Count, 0, true), int_call(Sum, 0, true), int_call(Max, 0, false)];
+    let spec = AggregateSpec { group: vec![], calls };
+    let mut rig = rig_over("I", &spec, false);
+    let schema = rig.schema(0);
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut values = BTreeMap::<i64, i64>::new();
+    let (mut found, mut most) = (ZSet::new(), 0);
+    for tick in 0..40 {
+        let mut rows: Vec<([i64; 1], i64)> = (0..4000).map(|_| ([rng.random_range(0..100_000)], 1)).collect();
+        if tick > 20 {
+            // The greatest go, and many others.
+            rows.extend(values.iter().rev().take(500).map(|(v, n)| ([*v], -n)));
+            rows.extend(values.iter().step_by(7).map(|(v, n)| ([*v], -n)).filter(|(v, _)| v[0] < 90_000));
+        }
+        rows.iter().for_each(|([v], w)| *values.entry(*v).or_insert(0) += w);
+        values.retain(|_, n| *n > 0);
+        let rows: Vec<(&[i64], i64)> = rows.iter().map(|(v, w)| (&v[..], *w)).collect();
+        let emitted = rig.tick(ints(&schema, &rows)).unwrap();
+        net_of(&emitted).iter().for_each(|(row, w)| add(&mut found, row, *w));
+        let expected = [values.len() as i64, values.keys().sum(), *values.keys().max().unwrap()].map(Cell::Int);
+        assert!(found.keys().eq([&expected.to_vec()]), "{found:?} {expected:?}");
+        assert!(rig.operator.shrink(BYTES_MAX).unwrap() <= BYTES_MAX);
+        most = most.max(values.len());
+    }
+    assert!(most > 50_000, "more than fits");
+}
+
+/// Goes on without rows that are in error.
+struct Lenient(TestCx, Vec<String>);
+
+impl TickCx for Lenient {
+    fn tick(&self) -> &Tick {
+        self.0.tick()
+    }
+
+    fn watermark(&self, input: usize) -> Watermark {
+        self.0.watermark(input)
+    }
+
+    fn hold_watermark(&mut self, at_most: Watermark) {
+        self.0.hold_watermark(at_most);
+    }
+
+    fn emit(&mut self, changes: Changes) {
+        self.0.emit(changes);
+    }
+
+    fn row_error(&mut self, error: Error) -> Result<()> {
+        self.1.push(error.message().to_owned());
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        self.0.waker()
+    }
+}
+
+#[test]
+fn a_row_in_error_is_absent_until_it_fits_again() {
+    let spec = AggregateSpec { group: vec![0], calls: vec![int_call(AggregateFunction::Sum, 1, false)] };
+    let mut rig = rig_over("I I", &spec, false);
+    let schema = rig.schema(0);
+    let mut tick = |rows: &[(&[i64], i64)]| {
+        let mut cx = Lenient(TestCx::new(1), vec![]);
+        for (input, changes) in ints(&schema, rows) {
+            rig.operator.push(input, changes, &mut cx).unwrap();
+        }
+        assert_eq!(rig.operator.end_tick(&mut cx).unwrap(), Step::Done);
+        rig.operator.shrink(0).unwrap();
+        (int_rows(&cx.0.emitted), cx.1.len())
+    };
+    let row = |sum| vec![Some(1), Some(sum)];
+    assert_eq!(tick(&[(&[1, i64::MAX], 1)]), (vec![(row(i64::MAX), 1)], 0));
+    assert_eq!(tick(&[(&[1, 5], 1)]), (vec![(row(i64::MAX), -1)], 1));
+    assert_eq!(tick(&[(&[1, 6], 1)]), (vec![], 1));
+    assert_eq!(tick(&[(&[1, 6], -1), (&[1, i64::MAX], -1)]), (vec![(row(5), 1)], 0));
 }
 
 #[test]

@@ -210,6 +210,10 @@ impl Session {
         assignments: &[(usize, Expr)],
         done: &str,
     ) -> Result<Answer> {
+        // What NOW() is in this statement.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        thalweg_functions::clock::set_wall_clock_us(now.map_or(0, |t| t.as_micros() as i64));
+        thalweg_functions::clock::set_wall_clock_us(wall_clock_us());
         let table = self.own_tables.get_mut(name).ok_or_else(|| Error::internal("an own table without rows"))?;
         let mut rows = table.current()?;
         let output = output_of(table.def());
@@ -371,4 +375,9 @@ fn locate_option(e: Error, t: &thalweg_plan::sql::CreateTable) -> Error {
 /// Where an option's value stands.
 fn option_place(t: &thalweg_plan::sql::CreateTable, key: &str) -> Option<Place> {
     t.options.iter().find(|o| o.key.value.eq_ignore_ascii_case(key)).map(|o| o.value.place)
+}
+
+fn wall_clock_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_micros() as i64)
 }

@@ -25,6 +25,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use thalweg_core::operator::TickCx;
 use thalweg_core::{Error, ErrorCode, Result, SqlType};
 use thalweg_functions::cast::{shown, to_text};
+use thalweg_functions::clock::set_wall_clock_us;
 use thalweg_graph::{Expr, Output, explain};
 
 /// Columns of the bad row that an error shows.
@@ -115,6 +116,9 @@ impl ExprSet {
     /// # Errors
     /// What `cx.row_error` says; errors that are not about rows.
     pub fn evaluate(&self, batch: &RecordBatch, cx: &mut dyn TickCx) -> Result<Evaluated> {
+        // What NOW() and its kin return: this thread's operators run one tick at a time.
+        set_wall_clock_us(cx.tick().wall_clock_us);
+        thalweg_functions::clock::set_wall_clock_us(cx.tick().wall_clock_us);
         self.evaluate_with(batch, &mut |e| cx.row_error(e))
     }
 
@@ -152,6 +156,8 @@ impl ExprSet {
     /// # Errors
     /// As `evaluate`.
     pub fn mask(&self, batch: &RecordBatch, cx: &mut dyn TickCx) -> Result<BooleanArray> {
+        set_wall_clock_us(cx.tick().wall_clock_us);
+        thalweg_functions::clock::set_wall_clock_us(cx.tick().wall_clock_us);
         self.mask_with(batch, &mut |e| cx.row_error(e))
     }
 

@@ -151,6 +151,13 @@ impl Shard {
     pub fn snapshot(&self, ordinal: usize, snapshot_dir: &Path) -> Result<Option<ShardSnapshot>> {
         let Some(db) = self.db.get() else { return Ok(None) };
         let dir = snapshot_dir.join(self.dir.file_name().expect("a shard's directory has a name"));
+        // A checkpoint that was given up leaves its links, and the next one has its number.
+        match std::fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(errors::file(&dir, "removing the links of a checkpoint that was given up", &e));
+            }
+            _ => {}
+        }
         rocksdb::checkpoint::Checkpoint::new(db)
             .and_then(|c| c.create_checkpoint(&dir))
             .map_err(|e| self.error("taking a snapshot", &e))?;

@@ -34,6 +34,9 @@ pub(crate) fn build(cx: BuildCx<'_>, spec: &JoinSpec) -> Result<Box<dyn Operator
     }
 }
 
+/// Parts (of up to `BATCH_ROWS` rows) whose keys are read from a table at a time.
+const LOAD_PARTS: usize = 16;
+
 /// `K`: the form of the join key.
 struct Join<K: KeyIndex> {
     sides: [Side<K>; 2],
@@ -50,6 +53,8 @@ struct Join<K: KeyIndex> {
 struct Work<K: KeyIndex> {
     side: usize,
     parts: Vec<Part<K>>,
+    /// Parts whose keys have been loaded on the other side.
+    loaded: usize,
     /// Where it goes on.
     part: usize,
     row: usize,
@@ -58,6 +63,7 @@ struct Work<K: KeyIndex> {
     heads: Vec<u32>,
 }
 
+/// A batch of changes and its join keys, none NULL.
 struct Part<K: KeyIndex> {
     changes: Changes,
     keys: K::Keys,
@@ -119,7 +125,7 @@ impl<K: KeyIndex> Join<K> {
                 parts.push(Part { keys: K::keys(layout, &changes.batch)?, changes });
             }
         }
-        Ok(Work { side, parts, part: 0, row: 0, at: None, heads: vec![] })
+        Ok(Work { side, parts, loaded: 0, part: 0, row: 0, at: None, heads: vec![] })
     }
 
     /// Emits a bounded part of what the changes give with the other side's rows; `true` when all is emitted.
@@ -136,7 +142,11 @@ impl<K: KeyIndex> Join<K> {
                 None => {
                     let [left, right] = &mut self.sides;
                     let (own, other) = if work.side == 0 { (left, right) } else { (right, left) };
-                    other.partners(own.layout(), &part.changes.batch, &part.keys, &mut work.heads)?;
+                    if work.part == work.loaded {
+                        work.loaded = work.parts.len().min(work.part + LOAD_PARTS);
+                        other.load(own.layout(), &work.parts[work.part..work.loaded])?;
+                    }
+                    other.partners(part.changes.num_rows(), &part.keys, &mut work.heads);
                     work.row = 0;
                     work.heads.first().copied().unwrap_or(NONE)
                 }
@@ -170,9 +180,8 @@ impl<K: KeyIndex> Join<K> {
     /// Adds the changes to their side's state.
     fn apply(&mut self, work: Work<K>) -> Result<()> {
         let side = &mut self.sides[work.side];
-        for part in work.parts {
-            let weights = part.changes.weights.as_ref().map(|w| &w.values()[..]);
-            side.apply(&part.changes.batch, weights, &part.keys)?;
+        for parts in work.parts.chunks(LOAD_PARTS) {
+            side.apply(parts)?;
         }
         side.finish_tick()
     }

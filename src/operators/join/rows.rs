@@ -17,8 +17,10 @@ pub(super) const DIRTY: u8 = 1;
 const STORED: u8 = 2;
 /// Not part of the state any more; its weight, if there are weights, is 0.
 const GONE: u8 = 4;
-/// Rows that are read from or written to the table at a time.
-pub(super) const TABLE_ROWS_MAX: usize = 32 * 1024;
+/// Rows that are read from the table before they are decoded.
+pub(super) const READ_ROWS_MAX: usize = 32 * 1024;
+/// Rows that are written to the table at a time, after what it has of them was read.
+pub(super) const WRITE_ROWS_MAX: usize = 128 * 1024;
 /// Rows of which the state may be rid only by making it anew.
 const GONE_ROWS_MIN: usize = 32 * 1024;
 /// Row numbers are given anew before they come to this.

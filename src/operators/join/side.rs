@@ -11,13 +11,14 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use hashbrown::HashTable;
 use thalweg_core::Result;
 use thalweg_core::state::{KeyBatch, StateTable};
 
-use super::rows::{DIRTY, PREFETCH_ROWS, Read, Rows, TABLE_ROWS_MAX};
+use super::Part;
+use super::rows::{DIRTY, PREFETCH_ROWS, READ_ROWS_MAX, Read, Rows, WRITE_ROWS_MAX};
 use crate::key_index::{EMPTY, KeyIndex, NONE};
 use crate::layout::TableLayout;
 use crate::row_store::{Paged, RowStore};
@@ -73,18 +74,8 @@ impl<K: KeyIndex> Side<K> {
         self.rows.append_only
     }
 
-    /// Per row of the other side's batch: its newest partner here, or `NONE`. What is not in memory is read.
-    pub fn partners(
-        &mut self,
-        other: &TableLayout,
-        batch: &RecordBatch,
-        keys: &K::Keys,
-        heads: &mut Vec<u32>,
-    ) -> Result<()> {
-        let rows = batch.num_rows();
-        if !self.rows.complete {
-            self.load(other, batch, keys)?;
-        }
+    /// Per row of a batch of the other side, whose keys were loaded: its newest partner here, or `NONE`.
+    pub fn partners(&self, rows: usize, keys: &K::Keys, heads: &mut Vec<u32>) {
         heads.clear();
         let index = &self.rows.index;
         for row in 0..rows {
@@ -95,7 +86,6 @@ impl<K: KeyIndex> Side<K> {
             self.rows.next.prefetch(head);
             heads.push(head);
         }
-        Ok(())
     }
 
     /// Follows a chain from `at` on: pushes its rows, at most until `found` has `max`; gives where to go on, or `NONE`.
@@ -126,39 +116,47 @@ impl<K: KeyIndex> Side<K> {
         &self.rows.store
     }
 
-    /// Reads the keys of the other side's batch that are not known.
-    fn load(&mut self, other: &TableLayout, batch: &RecordBatch, keys: &K::Keys) -> Result<()> {
+    /// Reads the keys of batches of the other side that are not known. The more at a time, the nearer to one another
+    /// they lie in the table.
+    pub fn load(&mut self, other: &TableLayout, parts: &[Part<K>]) -> Result<()> {
         let Side { table, rows, .. } = self;
-        let start = rows.store.start();
-        rows.reserve(batch.num_rows());
-        let mut missing = vec![];
-        let mut positions = vec![];
-        for row in 0..batch.num_rows() {
-            let position = rows.index.insert(keys, row);
-            let entry = rows.index.entry_mut(position);
-            if !entry.is_known(start) {
-                entry.oldest = EMPTY;
-                missing.push(row as u32);
-                positions.push(position);
-            }
-        }
-        if missing.is_empty() {
+        if rows.complete {
             return Ok(());
+        }
+        let start = rows.store.start();
+        rows.reserve(parts.iter().map(|p| p.changes.num_rows()).sum());
+        let mut positions = vec![];
+        let mut prefixes = KeyBatch::new();
+        for part in parts {
+            let batch = &part.changes.batch;
+            let mut missing = vec![];
+            for row in 0..batch.num_rows() {
+                if row + PREFETCH_ROWS < batch.num_rows() {
+                    rows.index.prefetch(&part.keys, row + PREFETCH_ROWS);
+                }
+                let position = rows.index.insert(&part.keys, row);
+                let entry = rows.index.entry_mut(position);
+                if !entry.is_known(start) {
+                    entry.oldest = EMPTY;
+                    missing.push(row as u32);
+                    positions.push(position);
+                }
+            }
+            if !missing.is_empty() {
+                other.encode_routing(&take_record_batch(batch, &UInt32Array::from(missing))?, &mut prefixes)?;
+            }
         }
         for &position in &positions {
             rows.keep_dirty(position);
         }
-        if table.is_empty() {
+        if positions.is_empty() || table.is_empty() {
             return Ok(());
         }
-        let wanted = take_record_batch(batch, &UInt32Array::from(missing))?;
-        let mut prefixes = KeyBatch::new();
-        other.encode_routing(&wanted, &mut prefixes)?;
         let mut read = Read::default();
         let mut failed = Ok(());
         table.scan_many(&prefixes, &mut |i, key, value| {
             read.push(positions[i], key, value);
-            if read.positions.len() >= TABLE_ROWS_MAX {
+            if read.positions.len() >= READ_ROWS_MAX {
                 failed = rows.absorb(&mut read);
             }
             if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -167,45 +165,57 @@ impl<K: KeyIndex> Side<K> {
         rows.absorb(&mut read)
     }
 
-    /// Adds a batch of this side's own changes; `keys` are its join keys, none NULL.
-    pub fn apply(&mut self, batch: &RecordBatch, weights: Option<&[i64]>, keys: &K::Keys) -> Result<()> {
-        if self.rows.append_only {
-            return self.rows.append(batch, weights, keys);
+    /// Adds this side's own changes.
+    pub fn apply(&mut self, parts: &[Part<K>]) -> Result<()> {
+        if !self.rows.append_only && !self.rows.complete {
+            self.load_rows(parts)?;
         }
-        if !self.rows.complete {
-            self.load_rows(batch, keys)?;
+        for part in parts {
+            let (batch, keys) = (&part.changes.batch, &part.keys);
+            let weights = part.changes.weights.as_ref().map(|w| &w.values()[..]);
+            match self.rows.append_only {
+                true => self.rows.append(batch, weights, keys)?,
+                false => self.rows.change(batch, weights, keys, &mut self.touched)?,
+            }
         }
-        self.rows.change(batch, weights, keys, &mut self.touched)
+        Ok(())
     }
 
-    /// Reads those rows of a batch (by their identity) whose key is not in memory as a whole.
-    fn load_rows(&mut self, batch: &RecordBatch, keys: &K::Keys) -> Result<()> {
+    /// Reads those rows of the changes (by their identity) whose key is not in memory as a whole.
+    fn load_rows(&mut self, parts: &[Part<K>]) -> Result<()> {
         let Side { table, rows, .. } = self;
         if table.is_empty() {
             return Ok(());
         }
         let start = rows.store.start();
-        let hashes = rows.identity_hashes_of(batch)?;
-        let is_known = |row: &u32| {
-            let row = *row as usize;
-            let key = rows.index.find(keys, row).is_some_and(|p| rows.index.entry(p).is_known(start));
-            key || rows.find_identity(hashes[row], batch, row).is_some()
-        };
-        let missing: Vec<u32> = (0..batch.num_rows() as u32).filter(|r| !is_known(r)).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let wanted = take_record_batch(batch, &UInt32Array::from(missing.clone()))?;
-        let mut all = KeyBatch::new();
-        rows.layout.encode_keys(&wanted, &mut all)?;
-        let mut seen = HashSet::new();
-        let mut distinct = KeyBatch::new();
+        let mut wanted = KeyBatch::new();
+        // Per wanted key a row that has it: part, row.
         let mut of = vec![];
-        for (key, row) in all.iter().zip(missing) {
+        for (n, part) in parts.iter().enumerate() {
+            let (batch, keys) = (&part.changes.batch, &part.keys);
+            let hashes = rows.identity_hashes_of(batch)?;
+            let is_known = |row: &u32| {
+                let row = *row as usize;
+                let key = rows.index.find(keys, row).is_some_and(|p| rows.index.entry(p).is_known(start));
+                key || rows.find_identity(hashes[row], batch, row).is_some()
+            };
+            let missing: Vec<u32> = (0..batch.num_rows() as u32).filter(|r| !is_known(r)).collect();
+            if !missing.is_empty() {
+                of.extend(missing.iter().map(|row| (n, *row)));
+                rows.layout.encode_keys(&take_record_batch(batch, &UInt32Array::from(missing))?, &mut wanted)?;
+            }
+        }
+        let mut seen = HashSet::with_capacity(of.len());
+        let mut distinct = KeyBatch::new();
+        let mut distinct_of = vec![];
+        for (key, of) in wanted.iter().zip(of) {
             if seen.insert(key) {
                 distinct.push(key);
-                of.push(row);
+                distinct_of.push(of);
             }
+        }
+        if distinct.is_empty() {
+            return Ok(());
         }
         let mut found = vec![];
         let mut values = KeyBatch::new();
@@ -216,7 +226,8 @@ impl<K: KeyIndex> Side<K> {
         rows.reserve(found.len());
         let mut read = Read::default();
         for (i, value) in found.into_iter().zip(values.iter()) {
-            let position = rows.index.insert(keys, of[i] as usize);
+            let (part, row) = distinct_of[i];
+            let position = rows.index.insert(&parts[part].keys, row as usize);
             read.push(position, distinct.get(i), value);
         }
         rows.absorb(&mut read)
@@ -240,7 +251,7 @@ impl<K: KeyIndex> Side<K> {
             (first..).zip(flags).filter(|(_, f)| **f & DIRTY != 0).map(|(row, _)| row).collect()
         };
         let dirty: Vec<u32> = rows.flags.pages().flat_map(is_dirty).collect();
-        for part in dirty.chunks(TABLE_ROWS_MAX) {
+        for part in dirty.chunks(WRITE_ROWS_MAX) {
             let writes = match rows.append_only {
                 true => rows.writes_of_appended(part, table.as_ref())?,
                 false => rows.writes_of_changed(part)?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thalweg_core::options::{OptionDefault, OptionKind, OptionSpec, Options};
 use thalweg_core::{Error, Result};
+use thalweg_functions::calendar::Zone;
 use thalweg_runtime::{RestartStrategy, RuntimeOptions};
 use thalweg_state::{Backend, Budget};
 
@@ -129,6 +130,9 @@ impl Settings {
         let positive = ["parallelism.default", "pipeline.max-parallelism", "execution.checkpointing.num-retained"];
         if positive.contains(&key) && value.trim().parse::<u64>().is_ok_and(|n| n == 0 || n > 32_768) {
             return Err(Error::option(format!("'{key}' = '{value}' is not between 1 and 32768")));
+        }
+        if key == "table.local-time-zone" {
+            Zone::parse(value).map_err(|e| Error::option(format!("'{key}' = '{value}': {}", e.message())))?;
         }
         self.values.insert(key.to_owned(), value.to_owned());
         Ok(())

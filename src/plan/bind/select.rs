@@ -9,6 +9,7 @@ use super::function::check_order;
 use super::query::{BoundQuery, Ctes, keys, order_items, position};
 use super::{Binder, Clause, ExprBinder};
 use crate::logical::{Call, Rel, conjuncts, nullable};
+use crate::optimize::fallible::is_infallible;
 use crate::refuse::{at, place, place_of_span, refuse, select_clauses, unsupported};
 use crate::resolve::ScopeColumn;
 
@@ -68,7 +69,7 @@ impl Binder<'_> {
         let ExprBinder { aggregates, mut windows, column_places, .. } = binder;
 
         if !group.is_empty() || !aggregates.is_empty() || having.is_some() {
-            let group_exprs: Vec<Expr> = group.drain(..).collect();
+            let group_exprs: Vec<Expr> = std::mem::take(&mut group);
             let calls = aggregates;
             let mut pre: Vec<(Expr, String)> = vec![];
             let mut ordinal = |e: &Expr, name: String| {
@@ -81,7 +82,19 @@ impl Binder<'_> {
             let keys: Vec<usize> = group_exprs.iter().map(|e| ordinal(e, name_of(e, &rel, &items))).collect();
             let mut bound_calls = vec![];
             for c in &calls {
-                let arg = c.arg.as_ref().map(|e| ordinal(e, name_of(e, &rel, &[])));
+                let arg = c.arg.as_ref().map(|e| match &c.filter {
+                    // FILTER guards: on a row that it leaves out the argument must not fail.
+                    Some(filter) if !is_infallible(e) => {
+                        let guarded = Expr::Case {
+                            operand: None,
+                            branches: vec![(filter.clone(), e.clone())],
+                            otherwise: None,
+                            ty: e.ty().clone(),
+                        };
+                        ordinal(&guarded, name_of(e, &rel, &[]))
+                    }
+                    _ => ordinal(e, name_of(e, &rel, &[])),
+                });
                 let filter = c.filter.as_ref().map(|e| ordinal(e, name_of(e, &rel, &[])));
                 let counts = c.function == thalweg_graph::ops::aggregate::AggregateFunction::Count;
                 // A group has a row, so that only NULLs and a FILTER leave nothing to add up.

@@ -111,18 +111,18 @@ impl ExprSet {
     }
 
     /// Evaluates all expressions; columns have the Arrow type of the expression's SQL type. A row for which one of them
-    /// fails goes to `cx.row_error` and is left out.
+    /// fails goes to `cx.row_error` and is left out. The clock of `NOW()` and its like is that of the tick.
     ///
     /// # Errors
     /// What `cx.row_error` says; errors that are not about rows.
     pub fn evaluate(&self, batch: &RecordBatch, cx: &mut dyn TickCx) -> Result<Evaluated> {
         // What NOW() and its kin return: this thread's operators run one tick at a time.
         set_wall_clock_us(cx.tick().wall_clock_us);
-        thalweg_functions::clock::set_wall_clock_us(cx.tick().wall_clock_us);
         self.evaluate_with(batch, &mut |e| cx.row_error(e))
     }
 
-    /// As `evaluate`, with a callback for the rows that fail.
+    /// As `evaluate`, with a callback for the rows that fail; the clock is as it was last set on this thread, else that
+    /// of the system.
     ///
     /// # Errors
     /// As `evaluate`.
@@ -157,7 +157,6 @@ impl ExprSet {
     /// As `evaluate`.
     pub fn mask(&self, batch: &RecordBatch, cx: &mut dyn TickCx) -> Result<BooleanArray> {
         set_wall_clock_us(cx.tick().wall_clock_us);
-        thalweg_functions::clock::set_wall_clock_us(cx.tick().wall_clock_us);
         self.mask_with(batch, &mut |e| cx.row_error(e))
     }
 

@@ -7,6 +7,7 @@ use datafusion_common::ScalarValue;
 use datafusion_expr::type_coercion::functions::fields_with_udf;
 use datafusion_expr::{ReturnFieldArgs, ScalarUDF};
 use sqlparser::ast::{self, FunctionArg, FunctionArgExpr, FunctionArguments};
+use thalweg_core::nearest::did_you_mean;
 use thalweg_core::{Error, Place, Result, SqlType};
 use thalweg_functions::function::to_error;
 use thalweg_functions::{registry, zone_arguments};
@@ -16,7 +17,6 @@ use super::coerce;
 
 use super::expr::{BoundSort, BoundWindow, ExprBinder, WINDOWS, row};
 use crate::literal;
-use crate::names::no_such;
 use crate::refuse::{at, place, refuse, unsupported};
 use crate::sql::place_of_ident;
 
@@ -123,16 +123,13 @@ impl ExprBinder<'_, '_> {
             return Ok(row(args));
         }
         if registry().get(&lower).is_none() {
-            let mut known: Vec<String> = registry().names().map(|n| n.to_uppercase()).collect();
-            known.extend(["AVG", "COUNT", "MAX", "MIN", "SUM"].map(String::from));
-            let e = no_such(
-                format!("there is no function {}", ident.value.to_uppercase()),
-                &ident.value.to_uppercase(),
-                name_place,
-                "functions",
-                known.iter().map(String::as_str),
-            );
-            return Err(e.note("SHOW FUNCTIONS lists all"));
+            let known: Vec<String> = registry().names().map(str::to_uppercase).collect();
+            let known = known.iter().map(String::as_str).chain(["AVG", "COUNT", "MAX", "MIN", "SUM"]);
+            let upper = ident.value.to_uppercase();
+            return Err(Error::name(format!("there is no function {upper}"))
+                .at(name_place)
+                .propose(did_you_mean(&upper, known))
+                .note("SHOW FUNCTIONS lists all"));
         }
         self.call(&lower, args)
     }
@@ -239,7 +236,7 @@ impl ExprBinder<'_, '_> {
     }
 
     fn named_window(&self, name: &ast::Ident) -> Result<ast::WindowSpec> {
-        use crate::names::{Lookup, look_up};
+        use crate::names::{Lookup, look_up, no_such};
         let names = || self.named_windows.iter().map(|(n, _)| n.value.as_str());
         match look_up(&name.value, names()) {
             Lookup::Found(i) => Ok(self.named_windows[i].1.clone()),

@@ -4,6 +4,7 @@
 mod errors;
 mod ids;
 mod plans;
+mod random;
 
 use thalweg_core::table::{ChangelogMode, Delivery, SinkInfo, SinkMode, SourceInfo, TableDef};
 use thalweg_core::{Column, Error, Result, SqlType};

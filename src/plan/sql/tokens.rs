@@ -374,7 +374,7 @@ fn to_token(l: &Lexeme, text: &str) -> Result<Token> {
         LexemeKind::String => Token::SingleQuotedString(string_value(lexeme)),
         LexemeKind::HexString => {
             let digits = string_value(&lexeme[1..]);
-            if !digits.chars().all(|c| c.is_ascii_hexdigit()) || digits.len() % 2 != 0 {
+            if !digits.chars().all(|c| c.is_ascii_hexdigit()) || !digits.len().is_multiple_of(2) {
                 return Err(Error::syntax(format!("{lexeme} is not an even number of hexadecimal digits")));
             }
             Token::HexStringLiteral(digits)

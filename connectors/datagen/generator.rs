@@ -318,7 +318,7 @@ impl Generator {
         let parts = parts(indices, length);
         let (keys, values) = (keys.fill(&parts)?, values.fill(&parts)?);
         let converter = RowConverter::new(vec![SortField::new(keys.data_type().clone())])?;
-        let comparable = converter.convert_columns(&[keys.clone()])?;
+        let comparable = converter.convert_columns(std::slice::from_ref(&keys))?;
         let (mut kept, mut ends) = (Vec::with_capacity(parts.len()), vec![0i32]);
         let length = length as usize;
         for map in 0..indices.len() {

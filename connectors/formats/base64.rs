@@ -30,7 +30,7 @@ pub fn encode(bytes: &[u8], out: &mut Vec<u8>) {
 pub fn decode(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let begin = out.len();
     let digits = match text {
-        [head @ .., b'=', b'='] | [head @ .., b'='] if text.len() % 4 == 0 => head,
+        [head @ .., b'=', b'='] | [head @ .., b'='] if text.len().is_multiple_of(4) => head,
         _ => text,
     };
     let done = digits.chunks(4).all(|chunk| {

@@ -38,8 +38,21 @@ pub async fn stored_jobs(checkpoints: &Path) -> Result<Vec<StoredJob>> {
     let mut jobs = vec![];
     for id in job_ids(checkpoints)? {
         let storage = Storage::open_existing(&layout::job_root(checkpoints, &id))?;
-        // Empty: a first attempt ended before its claim.
-        let Some(manifest) = storage.newest().await? else { continue };
+        let Some(manifest) = storage.newest().await? else {
+            // Empty: a first attempt ended before its claim. What else is there was written after one.
+            for folder in ["state", "segments", "delivered"] {
+                if !storage.list(folder).await?.is_empty() {
+                    let root = layout::job_root(checkpoints, &id);
+                    return Err(Error::checkpoint(format!(
+                        "all manifests of the job in {} are missing",
+                        root.display()
+                    ))
+                    .note("restore the newest MANIFEST-….json from a backup")
+                    .note("or move that folder away: the job then begins anew, and its sinks get everything again"));
+                }
+            }
+            continue;
+        };
         jobs.push(StoredJob {
             id,
             name: manifest.job_name.clone(),

@@ -1,18 +1,22 @@
 //! The wall clock of the running tick: what `NOW()`, `PROCTIME()` and their like return, on every row of the tick and
-//! on every worker the same. The runtime sets it on each worker's thread before the tick's operators run.
+//! on every worker the same. The operators set it on their thread before they evaluate.
 
 use std::cell::Cell;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 thread_local! {
-    static WALL_CLOCK_US: Cell<i64> = const { Cell::new(0) };
+    static WALL_CLOCK_US: Cell<Option<i64>> = const { Cell::new(None) };
 }
 
 /// Sets the clock of this thread: µs since 1970-01-01 UTC.
 pub fn set_wall_clock_us(us: i64) {
-    WALL_CLOCK_US.set(us);
+    WALL_CLOCK_US.set(Some(us));
 }
 
-/// µs since 1970-01-01 UTC, as last set on this thread; before that 0.
+/// µs since 1970-01-01 UTC, as last set on this thread; where no tick runs, the system's clock.
 pub fn wall_clock_us() -> i64 {
-    WALL_CLOCK_US.get()
+    WALL_CLOCK_US.get().unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
 }

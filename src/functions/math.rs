@@ -333,9 +333,7 @@ fn round(c: &Call, cut: bool) -> Result<ArrayRef> {
                 let rounded = divide(v, by);
                 // Now at scale n; then at that of the result.
                 let up = i64::from(to) - n;
-                let back = if up <= 0 {
-                    Some(rounded)
-                } else if rounded == i256::ZERO {
+                let back = if up <= 0 || rounded == i256::ZERO {
                     Some(rounded)
                 } else {
                     u32::try_from(up).ok().filter(|u| *u <= 76).and_then(|u| rounded.checked_mul(decimal::pow10(u)))

@@ -37,6 +37,8 @@ pub struct CheckpointPart {
     pub snapshot: SnapshotTask,
     /// Per source node: where the splits of this worker stand after the tick; those that moved in this attempt.
     pub positions: Vec<(NodeIx, BTreeMap<SplitId, Position>)>,
+    /// Per source node: rows that this worker took in this attempt.
+    pub rows: Vec<(NodeIx, u64)>,
 }
 
 /// To the stager of an attempt.

@@ -135,6 +135,8 @@ pub struct Durable {
     metrics: Arc<Metrics>,
     job_name: String,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Per source node: rows that earlier attempts have read.
+    rows_before: BTreeMap<NodeIx, u64>,
 }
 
 impl Drop for Durable {
@@ -210,6 +212,7 @@ impl Durable {
         // What is dropped was allowed to be.
         newest.sinks.retain(|l| graph.sinks().any(|(ix, _)| graph.nodes[ix].id == l.sink));
         let positions = positions_of(plan.as_ref());
+        let rows_before = plan.iter().flat_map(|p| &p.sources).map(|(node, log)| (*node, log.rows)).collect();
         let restore = Restore {
             shards: newest.shards.iter().map(|s| local(&storage, s.clone())).collect(),
             matches: plan.as_ref().map(|p| p.tables.clone()).unwrap_or_default(),
@@ -284,6 +287,7 @@ impl Durable {
             metrics,
             job_name: instance.job_name.clone(),
             tasks,
+            rows_before,
         };
         Ok((durable, point))
     }
@@ -315,6 +319,10 @@ impl Durable {
     /// Stores the parts and commits. A transient error means: nothing was committed, and nothing of the output is lost.
     pub async fn commit(&self, commit: Commit) -> Result<Committed> {
         let workers = commit.parts.len();
+        let mut rows_read = self.rows_before.clone();
+        for (node, rows) in commit.parts.iter().flat_map(|p| &p.rows) {
+            *rows_read.entry(*node).or_default() += rows;
+        }
         // First of all, for workers that must write wait for it.
         let snapshots = tokio::task::spawn_blocking(move || {
             let run = |p: CheckpointPart| Ok((p.worker, p.snapshot.run()?));
@@ -379,7 +387,7 @@ impl Durable {
                 job_name: self.job_name.clone(),
                 graph: (*self.graph).clone(),
                 shards,
-                sources: source_logs(&self.graph, &commit.positions),
+                sources: source_logs(&self.graph, &commit.positions, &rows_read),
                 sinks: sinks.clone(),
                 finished: false,
                 ..newest
@@ -505,7 +513,11 @@ fn positions_of(plan: Option<&RestorePlan>) -> BTreeMap<NodeIx, BTreeMap<SplitId
     plan.into_iter().flat_map(|p| &p.sources).map(|(node, log)| (*node, of(log))).collect()
 }
 
-fn source_logs(graph: &Graph, positions: &BTreeMap<NodeIx, BTreeMap<SplitId, Position>>) -> Vec<SourceLog> {
+fn source_logs(
+    graph: &Graph,
+    positions: &BTreeMap<NodeIx, BTreeMap<SplitId, Position>>,
+    rows_read: &BTreeMap<NodeIx, u64>,
+) -> Vec<SourceLog> {
     graph
         .sources()
         .map(|(ix, spec)| {
@@ -516,7 +528,7 @@ fn source_logs(graph: &Graph, positions: &BTreeMap<NodeIx, BTreeMap<SplitId, Pos
                 variant: node.variant,
                 name: spec.tables.iter().map(|t| t.def.name.as_str()).collect::<Vec<_>>().join(", "),
                 positions: splits.map(|(id, p)| (id.0.clone(), p.0.clone())).collect(),
-                rows: 0,
+                rows: rows_read.get(&ix).copied().unwrap_or(0),
             }
         })
         .collect()

@@ -213,6 +213,8 @@ struct SourceState {
     queue: Arc<SourceQueue>,
     /// Where each split stands after the last slice.
     positions: BTreeMap<SplitId, Position>,
+    /// Rows taken in this attempt.
+    rows: u64,
     /// Slices of ticks that were started and are not emitted yet.
     slices: VecDeque<(u64, VecDeque<Piece>, bool)>,
 }
@@ -233,12 +235,18 @@ impl SourceHandle {
         let drained = s.queue.is_drained();
         s.slices.push_back((tick, pieces.into(), drained));
         self.activator.activate();
+        s.rows += rows;
         metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
         rows
     }
 
     pub fn positions(&self) -> BTreeMap<SplitId, Position> {
         self.state.borrow().positions.clone()
+    }
+
+    /// Rows that were taken in this attempt.
+    pub fn rows(&self) -> u64 {
+        self.state.borrow().rows
     }
 }
 
@@ -265,7 +273,8 @@ pub fn source<'scope>(
         outputs.push(OutputBuilder::<u64, CapacityContainerBuilder<Vec<Routed>>>::from(output));
         streams.push(stream);
     }
-    let state = Rc::new(RefCell::new(SourceState { queue, positions: BTreeMap::new(), slices: VecDeque::new() }));
+    let state =
+        Rc::new(RefCell::new(SourceState { queue, positions: BTreeMap::new(), rows: 0, slices: VecDeque::new() }));
     let shared = state.clone();
     let cx = cx.clone();
     builder.build(move |mut caps| {

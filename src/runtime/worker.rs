@@ -162,7 +162,8 @@ fn take_part(task: &WorkerTask, state: &WorkerState, built: &Built, checkpoint: 
     fail_points::pass("state-snapshot")?;
     let snapshot = state.begin_snapshot(checkpoint);
     let positions = built.sources.iter().map(|(node, s)| (*node, s.positions())).collect();
-    Ok(CheckpointPart { worker: task.worker, checkpoint, snapshot, positions })
+    let rows = built.sources.iter().map(|(node, s)| (*node, s.rows())).collect();
+    Ok(CheckpointPart { worker: task.worker, checkpoint, snapshot, positions, rows })
 }
 
 struct Built {

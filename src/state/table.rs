@@ -232,10 +232,8 @@ fn bounds(prefix: &[u8], after: Option<&[u8]>, reverse: bool) -> (Vec<u8>, Optio
     let (mut lower, mut upper) = (prefix.to_vec(), successor(prefix));
     match after {
         None => {}
-        Some(after) if reverse => {
-            if upper.as_deref().is_none_or(|u| after < u) {
-                upper = Some(after.to_vec());
-            }
+        Some(after) if reverse && upper.as_deref().is_none_or(|u| after < u) => {
+            upper = Some(after.to_vec());
         }
         Some(after) if after >= prefix => {
             lower = after.to_vec();

@@ -11,7 +11,7 @@ use crate::json::encode::write_string;
 
 /// A value of a simple type, as JSON, out of a few random numbers and a text.
 fn value(ty: &SqlType, a: u64, b: u64, text: &str) -> String {
-    let extreme = a % 5 == 0;
+    let extreme = a.is_multiple_of(5);
     let signed = |min: i64, max: i64| match (extreme, b % 3) {
         (true, 0) => min,
         (true, 1) => max,
@@ -36,7 +36,7 @@ fn value(ty: &SqlType, a: u64, b: u64, text: &str) -> String {
     };
     let mut bytes = vec![];
     match ty {
-        SqlType::Boolean => (a % 2 == 0).to_string(),
+        SqlType::Boolean => a.is_multiple_of(2).to_string(),
         SqlType::TinyInt => signed(i8::MIN.into(), i8::MAX.into()).to_string(),
         SqlType::SmallInt => signed(i16::MIN.into(), i16::MAX.into()).to_string(),
         SqlType::Int => signed(i32::MIN.into(), i32::MAX.into()).to_string(),
@@ -51,7 +51,7 @@ fn value(ty: &SqlType, a: u64, b: u64, text: &str) -> String {
         SqlType::Decimal { precision, scale } => {
             let (p, s) = (usize::from(*precision), *scale as usize);
             let all = digits(p);
-            let sign = if a % 2 == 0 { "-" } else { "" };
+            let sign = if a.is_multiple_of(2) { "-" } else { "" };
             let whole = all[..p - s].trim_start_matches('0');
             format!("{sign}{}.{}", if whole.is_empty() { "0" } else { whole }, &all[p - s..])
         }
@@ -89,7 +89,7 @@ fn value(ty: &SqlType, a: u64, b: u64, text: &str) -> String {
 }
 
 fn cell(ty: &SqlType, a: u64, b: u64, text: &str) -> String {
-    if (a >> 20) % 6 == 0 { "null".to_owned() } else { value(ty, a, b, text) }
+    if (a >> 20).is_multiple_of(6) { "null".to_owned() } else { value(ty, a, b, text) }
 }
 
 fn json_of(columns: &[(&str, SqlType)], seeds: &[(u64, u64, String)]) -> String {

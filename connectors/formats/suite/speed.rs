@@ -25,7 +25,7 @@ fn orders(format: &str) -> (TableDef, Vec<u8>) {
         let r = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         text.push_str(&format!(
             "{{\"order_id\":{},\"customer\":\"customer {}\",\"amount\":{}.{:02},\"quantity\":{},\"weight\":{},\"paid\":{},\"created_at\":\"2026-0{}-1{} 12:{:02}:05.123\"}}\n",
-            1_000_000 + i, r % 100_000, r >> 45, i % 100, r % 100, (r >> 40) as f64 / 1000.0, r % 2 == 0, 1 + i % 9, i % 10, i % 60
+            1_000_000 + i, r % 100_000, r >> 45, i % 100, r % 100, (r >> 40) as f64 / 1000.0, r.is_multiple_of(2), 1 + i % 9, i % 10, i % 60
         ));
     }
     let batch = decode(&t, "json", text.as_bytes()).unwrap().batch;

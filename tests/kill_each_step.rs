@@ -96,7 +96,7 @@ fn kill_after(script: &Path, dir: &Path, workers: usize, moment: Duration) -> bo
     let mut engine = run(script, dir, workers).start();
     // The moment is what is tested, not a condition; every other life is killed before it has done anything.
     let until = Instant::now() + moment;
-    if moment.as_millis() % 3 != 0 {
+    if !moment.as_millis().is_multiple_of(3) {
         engine.wait_until("checkpoint", |_| newest_checkpoint(dir) > before + 1);
     }
     while Instant::now() < until && engine.is_running() {

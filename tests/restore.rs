@@ -264,6 +264,7 @@ fn another_meaning_is_refused_without_a_trace_and_flags_allow_it() {
         "does not fit checkpoint",
         "Aggregate",
         "is new and has no state",
+        "rows read before",
         "is not in this script",
         "--allow-non-restored-state --allow-partial-history",
     ]);
@@ -405,6 +406,21 @@ fn a_damaged_manifest_is_an_error_and_nothing_is_overwritten() {
 }
 
 #[test]
+fn a_job_whose_manifests_are_missing_is_not_begun_anew() {
+    let place = killed_aggregate();
+    for manifest in find(&place.dir().join("checkpoints"), "MANIFEST-") {
+        if manifest.extension().is_some_and(|e| e == "json") {
+            std::fs::remove_file(manifest).unwrap();
+        }
+    }
+    let before = contents(&place.dir().join("checkpoints"));
+    let written = contents(&place.out());
+    place.run(&aggregate(&place), 2).fails().says(&["all manifests of the job in", "are missing"]);
+    assert_untouched(&before, &place.dir().join("checkpoints"));
+    assert_untouched(&written, &place.out());
+}
+
+#[test]
 fn a_damaged_state_file_is_an_error_and_nothing_is_overwritten() {
     let cases = [Damage::Missing, Damage::Shortened, Damage::Empty];
     in_parallel(
@@ -417,7 +433,7 @@ fn a_damaged_state_file_is_an_error_and_nothing_is_overwritten() {
             // One that the newest manifest lists.
             let files = find(&place.dir().join("checkpoints"), ".sst");
             let listed = |p: &PathBuf| manifest.contains(&p.file_name().unwrap().to_string_lossy().into_owned());
-            let file = files.into_iter().filter(listed).next_back().expect("the state is in files");
+            let file = files.into_iter().rfind(listed).expect("the state is in files");
             damage(&file, *how);
             let before = contents(&place.dir().join("checkpoints"));
             let ended = place.run(&aggregate(&place), 2).fails();
@@ -450,7 +466,7 @@ fn a_flipped_bit_in_a_state_file_is_found_by_verify() {
     let manifest = std::fs::read_to_string(newest_manifest(&place.dir()).unwrap()).unwrap();
     let files = find(&place.dir().join("checkpoints"), ".sst");
     let listed = |p: &PathBuf| manifest.contains(&p.file_name().unwrap().to_string_lossy().into_owned());
-    damage(&files.into_iter().filter(listed).next_back().unwrap(), Damage::Flipped);
+    damage(&files.into_iter().rfind(listed).unwrap(), Damage::Flipped);
     let ended = verify();
     assert_eq!(ended.status.code(), Some(1), "{ended}");
     // It is an error when it is read; never another answer.

@@ -35,7 +35,7 @@ pub fn find(folder: &Path, word: &str) -> Vec<PathBuf> {
 
 /// The newest manifest below a folder.
 pub fn newest_manifest(folder: &Path) -> Option<PathBuf> {
-    find(folder, "MANIFEST-").into_iter().filter(|p| p.extension().is_some_and(|e| e == "json")).next_back()
+    find(folder, "MANIFEST-").into_iter().rfind(|p| p.extension().is_some_and(|e| e == "json"))
 }
 
 /// The number of the newest manifest in a directory; of several jobs, of the one that is least far.

@@ -52,7 +52,7 @@ const SEES: &[(&str, &[&str])] = &[
             "thalweg-connector-api",
         ],
     ),
-    ("thalweg-cli", &["thalweg-session"]),
+    ("thalweg-cli", &["thalweg-core", "thalweg-session"]),
 ];
 
 #[test]

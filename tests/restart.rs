@@ -11,7 +11,7 @@ const RESTARTS: &str = "SET 'restart-strategy.type' = 'fixed-delay'; SET 'restar
   SET 'restart-strategy.fixed-delay.delay' = '100 ms';\n";
 
 fn script(workload: &Workload, place: &Path, jobs: &str, restarts: bool) -> PathBuf {
-    let tables = workload.tables(&place.join("out"), Script { keys: true, rate: 16_000 });
+    let tables = workload.tables(&place.join("out"), Script { keys: true, rate: 6_000 });
     let file = place.join("job.sql");
     std::fs::write(&file, tables + if restarts { RESTARTS } else { "" } + jobs).unwrap();
     file
@@ -24,8 +24,8 @@ fn a_job_that_fails_in_a_tick_goes_on_from_its_last_checkpoint() {
     let mut cases: Vec<(&str, usize)> = vec![];
     for workers in [2, 4] {
         for point in [
-            "tick=error@15",
-            "tick=panic@15",
+            "tick=error@6",
+            "tick=panic@6",
             "operator-flush=error@4",
             "operator-flush=panic@5",
             "state-snapshot=error@4",
@@ -63,7 +63,7 @@ fn another_job_of_the_process_does_not_notice() {
     let workload = Workload::generate(inputs.path(), support::seed(), 10_000);
     support::in_parallel(
         2,
-        &["tick=error@15", "tick=panic@15"],
+        &["tick=error@6", "tick=panic@6"],
         |c| (*c).to_owned(),
         |point| {
             let place = tempfile::tempdir().unwrap();
@@ -82,7 +82,7 @@ fn without_a_strategy_the_job_ends_with_its_error_and_can_go_on_later() {
     let workload = Workload::generate(inputs.path(), support::seed(), 8_000);
     support::in_parallel(
         2,
-        &["tick=error@15", "tick=panic@15"],
+        &["tick=error@6", "tick=panic@6"],
         |c| (*c).to_owned(),
         |point| {
             let place = tempfile::tempdir().unwrap();

@@ -97,6 +97,17 @@ mod tests {
     }
 
     #[test]
+    fn now_is_the_wall_clock_of_the_tick() {
+        let now = Expr::call("now", vec![], SqlType::TimestampLtz(3));
+        let text = Expr::Cast { expr: Box::new(now), ty: SqlType::STRING, safe: false };
+        let mut rig = rig(vec![(text, "a")]);
+        for at in ["1970-01-01 00:00:01.000", "1970-01-01 00:00:02.000"] {
+            let out = rig.tick(vec![(0, changes("+ 1 x", &columns("I T")))]).unwrap();
+            assert_net_eq(&out, &format!("+ '{at}'"));
+        }
+    }
+
+    #[test]
     fn an_error_names_expression_and_row() {
         let quotient = Expr::call("/", vec![a(), a()], SqlType::BigInt);
         let mut rig = rig(vec![(quotient, "q")]);

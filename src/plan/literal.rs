@@ -64,10 +64,11 @@ pub(crate) fn number(text: &str) -> Option<Literal> {
         return Some(Literal { ty: SqlType::Double, value: LiteralValue::Float(value.to_bits()) });
     }
     if !unsigned.contains('.')
-        && let Ok(i) = text.parse::<i64>() {
-            let ty = if i32::try_from(i).is_ok() { SqlType::Int } else { SqlType::BigInt };
-            return Some(Literal { ty, value: LiteralValue::Integer(i) });
-        }
+        && let Ok(i) = text.parse::<i64>()
+    {
+        let ty = if i32::try_from(i).is_ok() { SqlType::Int } else { SqlType::BigInt };
+        return Some(Literal { ty, value: LiteralValue::Integer(i) });
+    }
     let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
     let digits = format!("{whole}{fraction}");
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {

@@ -210,9 +210,8 @@ impl Folded {
 fn repeated(net: Changes) -> Result<RecordBatch> {
     let Some(weights) = &net.weights else { return Ok(net.batch) };
     if let Some(row) = weights.values().iter().position(|&w| w < 0) {
-        let cells = net.batch.columns().iter().map(|c| {
-            arrow::util::display::array_value_to_string(c, row).unwrap_or_default()
-        });
+        let cells =
+            net.batch.columns().iter().map(|c| arrow::util::display::array_value_to_string(c, row).unwrap_or_default());
         let cells = cells.collect::<Vec<_>>().join(", ");
         return Err(Error::changelog(format!("the answer would lack the row ({cells})"))
             .note("an input deletes a row that it never inserted"));

@@ -106,11 +106,8 @@ impl Session {
             options.max_parallelism = found.manifest.max_parallelism;
         }
         let graph = Arc::new(graph);
-        let opener = Opener {
-            registry: &self.registry,
-            own_tables: &self.own_tables,
-            definition: &|def| self.definition(def),
-        };
+        let opener =
+            Opener { registry: &self.registry, own_tables: &self.own_tables, definition: &|def| self.definition(def) };
         let unused = Arc::default();
         let config = InstanceConfig {
             job_name: title.clone(),
@@ -174,7 +171,10 @@ impl Session {
                     graph = job.manifest.graph.clone();
                 }
                 // Before anything is claimed: what does not fit is said without a trace.
-                config.flags.plan(&job.manifest, &graph).map_err(|e| e.context(format_args!("job {}", wanted.title)))?;
+                config
+                    .flags
+                    .plan(&job.manifest, &graph)
+                    .map_err(|e| e.context(format_args!("job {}", wanted.title)))?;
             }
             Some(job) => {
                 set_aside(checkpoints, &job.id)?;
@@ -277,9 +277,8 @@ fn is_live(job: &Job) -> bool {
 fn names(text: &str, name: &str) -> bool {
     let name = name.to_lowercase();
     let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    text.match_indices(&name).any(|(at, _)| {
-        !is_word(text[..at].chars().next_back()) && !is_word(text[at + name.len()..].chars().next())
-    })
+    text.match_indices(&name)
+        .any(|(at, _)| !is_word(text[..at].chars().next_back()) && !is_word(text[at + name.len()..].chars().next()))
 }
 
 /// Moves a stored job out of the way of a new one; nothing of it is deleted.

@@ -101,8 +101,11 @@ impl OwnTable {
             let after = keys.with(&changes)?;
             if let Some((_, row)) = after.values().find(|(weight, _)| *weight > 1) {
                 let key = self.describe(&changes.batch, *row, &self.def.primary_key);
-                return Err(Error::changelog(format!("table {} would have two rows with the key {key}", self.def.name))
-                    .note("nothing was changed; UPDATE changes a row that is there"));
+                return Err(Error::changelog(format!(
+                    "table {} would have two rows with the key {key}",
+                    self.def.name
+                ))
+                .note("nothing was changed; UPDATE changes a row that is there"));
             }
             if let Some(keys) = &mut self.keys {
                 keys.apply(after);
@@ -160,7 +163,8 @@ impl Source for LogSource {
             None => self.log.len(),
             Some((_, None)) => 0,
             Some((_, Some(position))) => {
-                position.0.as_u64().ok_or_else(|| Error::checkpoint("a position of a table that is no number"))? as usize
+                position.0.as_u64().ok_or_else(|| Error::checkpoint("a position of a table that is no number"))?
+                    as usize
             }
         };
         Ok(Box::new(LogReader {

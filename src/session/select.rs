@@ -58,11 +58,8 @@ impl Session {
         let collector = Arc::new(Collector::default());
         let graph = Arc::new(graph);
         let job = JobId(format!("{:032x}", 0));
-        let opener = Opener {
-            registry: &self.registry,
-            own_tables: &self.own_tables,
-            definition: &|def| self.definition(def),
-        };
+        let opener =
+            Opener { registry: &self.registry, own_tables: &self.own_tables, definition: &|def| self.definition(def) };
         let sources = opener.sources(&graph)?;
         let sinks = opener.sinks(&graph, &job, &collector)?;
         // Small inputs need no second worker, and start faster without.

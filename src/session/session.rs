@@ -91,7 +91,8 @@ impl Session {
     /// Whether a table's option is not to be shown.
     pub fn is_secret(&self, connector: &str, key: &str) -> bool {
         let options = [("connector".to_owned(), connector.to_owned())].into();
-        let def = TableDef { name: String::new(), columns: vec![], primary_key: vec![], partitioned_by: vec![], options };
+        let def =
+            TableDef { name: String::new(), columns: vec![], primary_key: vec![], partitioned_by: vec![], options };
         self.registry.is_secret(&def, key)
     }
 

@@ -113,7 +113,12 @@ pub const SETTINGS: &[OptionSpec] = &[
         "UTC",
         "zone of TIMESTAMP_LTZ in casts and date functions: UTC or a name such as Europe/Berlin",
     ),
-    OptionSpec::with_default("execution.runtime-mode", OptionKind::OneOf(&["streaming"]), "streaming", "there is no other"),
+    OptionSpec::with_default(
+        "execution.runtime-mode",
+        OptionKind::OneOf(&["streaming"]),
+        "streaming",
+        "there is no other",
+    ),
 ];
 
 /// The settings of a session.
@@ -187,7 +192,11 @@ impl Settings {
     /// `pipeline.max-parallelism`, if it was set.
     pub fn max_parallelism_given(&self) -> Option<u16> {
         let options = self.options();
-        options.given("pipeline.max-parallelism").then(|| options.integer("pipeline.max-parallelism")).flatten().map(|n| n as u16)
+        options
+            .given("pipeline.max-parallelism")
+            .then(|| options.integer("pipeline.max-parallelism"))
+            .flatten()
+            .map(|n| n as u16)
     }
 
     /// Bytes of `state.memory-budget`, if set.
@@ -231,14 +240,9 @@ impl Settings {
             _ => RestartStrategy::ExponentialDelay {
                 initial_backoff: duration("restart-strategy.exponential-delay.initial-backoff"),
                 max_backoff: duration("restart-strategy.exponential-delay.max-backoff"),
-                multiplier: o
-                    .number("restart-strategy.exponential-delay.backoff-multiplier")
-                    .unwrap_or(1.5)
-                    .max(1.0),
+                multiplier: o.number("restart-strategy.exponential-delay.backoff-multiplier").unwrap_or(1.5).max(1.0),
                 reset_after: duration("restart-strategy.exponential-delay.reset-backoff-threshold"),
-                attempts: Some(
-                    integer("restart-strategy.exponential-delay.attempts-before-reset-backoff") as u32
-                ),
+                attempts: Some(integer("restart-strategy.exponential-delay.attempts-before-reset-backoff") as u32),
             },
         };
         r

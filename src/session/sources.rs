@@ -52,7 +52,12 @@ impl Opener<'_> {
         }
     }
 
-    pub fn sinks(&self, graph: &Graph, job: &JobId, collector: &Arc<Collector>) -> Result<HashMap<NodeIx, Arc<dyn Sink>>> {
+    pub fn sinks(
+        &self,
+        graph: &Graph,
+        job: &JobId,
+        collector: &Arc<Collector>,
+    ) -> Result<HashMap<NodeIx, Arc<dyn Sink>>> {
         let open = |(ix, spec): (NodeIx, &thalweg_graph::ops::sink::SinkSpec)| {
             let sink: Arc<dyn Sink> = match spec.connector.as_str() {
                 COLLECT | OWN => Arc::new(CollectSink(collector.clone())),
@@ -82,9 +87,5 @@ fn values(spec: &SourceTableSpec) -> Result<Arc<dyn Source>> {
     }
     let batch = concat_batches(&schema, &rows)?;
     let changes = if batch.num_rows() == 0 { vec![] } else { vec![Changes::inserts(batch)] };
-    Ok(Arc::new(LogSource {
-        log: Arc::new(changes),
-        columns: spec.columns.clone(),
-        with_order: spec.with_order,
-    }))
+    Ok(Arc::new(LogSource { log: Arc::new(changes), columns: spec.columns.clone(), with_order: spec.with_order }))
 }

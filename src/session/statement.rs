@@ -59,7 +59,11 @@ impl Session {
     ///
     /// # Errors
     /// Of parsing, before anything runs, or of a statement.
-    pub async fn execute_script(&mut self, text: &str, each: &mut dyn FnMut(&Parsed, Answer) -> Result<()>) -> Result<()> {
+    pub async fn execute_script(
+        &mut self,
+        text: &str,
+        each: &mut dyn FnMut(&Parsed, Answer) -> Result<()>,
+    ) -> Result<()> {
         for parsed in thalweg_plan::parse_script(text)? {
             let answer = self.execute(&parsed).await?;
             each(&parsed, answer)?;
@@ -220,7 +224,14 @@ impl Session {
         if let Some(condition) = condition {
             let condition = ExprSet::compile(std::slice::from_ref(condition), &output)?;
             let mask = condition.evaluate_with(&rows.batch, &mut Err)?.columns.remove(0);
-            let keep: UInt32Array = mask.as_boolean().iter().enumerate().filter(|(_, m)| *m == Some(true)).map(|(i, _)| i as u32).collect::<Vec<_>>().into();
+            let keep: UInt32Array = mask
+                .as_boolean()
+                .iter()
+                .enumerate()
+                .filter(|(_, m)| *m == Some(true))
+                .map(|(i, _)| i as u32)
+                .collect::<Vec<_>>()
+                .into();
             rows = rows.take(&keep)?;
         }
         let changed: i64 = (0..rows.num_rows()).map(|row| rows.weight(row)).sum();
@@ -348,7 +359,9 @@ fn is_like(name: &str, pattern: Option<&str>) -> bool {
         match pattern.split_first() {
             None => name.is_empty(),
             Some(('%', rest)) => (0..=name.len()).any(|skip| matches(&name[skip..], rest)),
-            Some((p, rest)) => name.split_first().is_some_and(|(n, others)| (*p == '_' || n == p) && matches(others, rest)),
+            Some((p, rest)) => {
+                name.split_first().is_some_and(|(n, others)| (*p == '_' || n == p) && matches(others, rest))
+            }
         }
     }
     let chars = |s: &str| s.to_lowercase().chars().collect::<Vec<_>>();
@@ -358,11 +371,8 @@ fn is_like(name: &str, pattern: Option<&str>) -> bool {
 /// A table's columns as an operator's input.
 fn output_of(def: &TableDef) -> Output {
     let provenance = Canonical::new("own table").to_provenance();
-    let columns = def
-        .columns
-        .iter()
-        .map(|c| OutColumn { column: c.column.clone(), provenance, stable: true })
-        .collect();
+    let columns =
+        def.columns.iter().map(|c| OutColumn { column: c.column.clone(), provenance, stable: true }).collect();
     Output { columns, append_only: false, unique_keys: vec![], bounded: true, order: None }
 }
 

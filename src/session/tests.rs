@@ -12,9 +12,11 @@ async fn last_answer(script: &str, disturb: Option<Disturb>) -> String {
         last = match answer {
             Answer::Rows(rows) => (0..rows.batch.num_rows())
                 .map(|row| {
-                    let cells = rows.batch.columns().iter().map(|c| {
-                        arrow::util::display::array_value_to_string(c, row).unwrap()
-                    });
+                    let cells = rows
+                        .batch
+                        .columns()
+                        .iter()
+                        .map(|c| arrow::util::display::array_value_to_string(c, row).unwrap());
                     cells.map(|c| if c.is_empty() { "NULL".into() } else { c }).collect::<Vec<String>>().join(" ")
                 })
                 .collect::<Vec<_>>()

@@ -59,7 +59,7 @@ fn array_of(ty: &DataType, cells: &[&Cell]) -> ArrayRef {
         }
         // Zeros of both signs are one value.
         DataType::Float64 => {
-            let negative_zero = |v: f64| if v == 0.0 && cells.len() % 2 == 0 { -0.0 } else { v };
+            let negative_zero = |v: f64| if v == 0.0 && cells.len().is_multiple_of(2) { -0.0 } else { v };
             Arc::new(array!(Float64Array, Cell::Float(v) => negative_zero(float_of(*v))))
         }
         DataType::Utf8 => Arc::new(array!(StringArray, Cell::Text(v) => v.as_str())),

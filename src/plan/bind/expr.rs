@@ -296,10 +296,13 @@ impl<'s, 'a> ExprBinder<'s, 'a> {
 
     fn name(&mut self, parts: &[ast::Ident]) -> Result<Expr> {
         // ORDER BY means the SELECT list first.
-        if self.clause == Clause::OrderBy && !self.within_aggregate && !self.within_window
-            && let Some(e) = self.alias(parts) {
-                return Ok(e);
-            }
+        if self.clause == Clause::OrderBy
+            && !self.within_aggregate
+            && !self.within_window
+            && let Some(e) = self.alias(parts)
+        {
+            return Ok(e);
+        }
         if let Some(e) = self.scope.column(parts)? {
             let mut root = &e;
             while let Expr::Call { args, .. } = root {

@@ -3,6 +3,7 @@
 
 mod errors;
 mod ids;
+mod meaning;
 mod plans;
 mod random;
 
@@ -88,6 +89,9 @@ pub const TABLES: &str = "
       WITH ('connector' = 'fake', 'mode' = 'retract', 'server' = 'x');
     CREATE TABLE m2 (a INT, c INT, PRIMARY KEY (a) NOT ENFORCED)
       WITH ('connector' = 'fake', 'mode' = 'retract', 'server' = 'x');
+    CREATE TABLE keyed (id INT, x INT, s STRING, PRIMARY KEY (id) NOT ENFORCED)
+      WITH ('connector' = 'fake', 'mode' = 'retract', 'bounded' = 'true');
+    CREATE TABLE logged (id INT, x INT, s STRING) WITH ('connector' = 'fake', 'bounded' = 'true');
     CREATE VIEW big_orders AS SELECT id, customer_id, amount FROM orders WHERE amount > 100;
     CREATE VIEW named (x, y) AS SELECT id, name FROM customers;
 ";

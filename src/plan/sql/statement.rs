@@ -184,7 +184,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("UNLOAD", "there are no modules"),
     ("ADD", "there are no jars"),
     ("REMOVE", "there are no jars"),
-    ("MERGE", "INSERT into a table with a primary key replaces the row with that key"),
+    ("MERGE", "UPDATE and INSERT do it in two statements"),
     ("REPLACE", "drop the table and create it anew"),
     ("GRANT", "there are no users"),
     ("COMMIT", "each statement is one transaction"),

@@ -1,7 +1,9 @@
 //! From SQL text to the operator graph.
 //!
-//! `sql` turns a text into statements with places, `catalog` knows tables and views. Sees DataFusion's planner and
-//! sqlparser; neither the runtime nor a connector.
+//! `sql` turns a text into statements with places, `catalog` knows tables and views, `planner` is the entry. A query goes
+//! through `bind` (names and types; `resolve`, `refuse`) to the logical plan (`logical`), through `optimize`, and through
+//! `lower` (with `edges`) to the graph. Sees sqlparser and the signatures of DataFusion's functions; neither the runtime
+//! nor a connector.
 
 mod bind;
 pub mod catalog;

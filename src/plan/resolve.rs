@@ -89,12 +89,12 @@ impl Scope {
     }
 
     /// The columns of two relations side by side.
-    pub fn join(mut self, mut right: Scope, left_columns: usize) -> Result<Self> {
+    pub fn join(mut self, mut right: Scope, left_columns: usize) -> Self {
         for c in right.relations.iter_mut().flat_map(|r| &mut r.columns) {
             c.ordinal += left_columns;
         }
         self.relations.append(&mut right.relations);
-        Ok(self)
+        self
     }
 
     /// A qualifier must mean one relation.

@@ -44,6 +44,12 @@ pub(crate) fn result_type(function: AggregateFunction, arg: &SqlType) -> Option<
     })
 }
 
+/// What stands in the parentheses of a call, with its place, and in its FILTER.
+struct Parts {
+    arg: Option<(Expr, Option<Place>)>,
+    filter: Option<Expr>,
+}
+
 impl ExprBinder<'_, '_> {
     pub(super) fn aggregate(&mut self, function: AggregateFunction, f: &ast::Function, name: Place) -> Result<Expr> {
         let here = place(f);
@@ -67,7 +73,7 @@ impl ExprBinder<'_, '_> {
         self.within_aggregate = true;
         let parts = self.aggregate_parts(function, args, distinct, f.filter.as_deref(), here);
         self.within_aggregate = false;
-        let (arg, filter) = parts?;
+        let Parts { arg, filter } = parts?;
         let ty = match &arg {
             None => SqlType::BigInt,
             Some((a, p)) => result_type(function, a.ty()).ok_or_else(|| {
@@ -99,7 +105,6 @@ impl ExprBinder<'_, '_> {
         Ok(Expr::column(AGGREGATES + i, ty))
     }
 
-    #[expect(clippy::type_complexity, reason = "argument with place, filter")]
     fn aggregate_parts(
         &mut self,
         function: AggregateFunction,
@@ -107,7 +112,7 @@ impl ExprBinder<'_, '_> {
         distinct: bool,
         filter: Option<&ast::Expr>,
         here: Option<Place>,
-    ) -> Result<(Option<(Expr, Option<Place>)>, Option<Expr>)> {
+    ) -> Result<Parts> {
         let upper = function.name();
         let arg = match args {
             [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] if function == AggregateFunction::Count && !distinct => {
@@ -122,6 +127,6 @@ impl ExprBinder<'_, '_> {
             _ => return Err(unsupported(format!("{upper} of several values"), here)),
         };
         let filter = filter.map(|e| self.condition(e, "the condition of FILTER")).transpose()?;
-        Ok((arg, filter))
+        Ok(Parts { arg, filter })
     }
 }

@@ -24,7 +24,7 @@ impl Binder<'_> {
             all = Some(match all {
                 None => right,
                 Some((left, scope)) => {
-                    let scope = scope.join(right.1, left.columns.len())?;
+                    let scope = scope.join(right.1, left.columns.len());
                     scope.check_qualifiers(place(&t.relation))?;
                     (Rel::join(left, right.0, vec![]), scope)
                 }
@@ -100,7 +100,7 @@ impl Binder<'_> {
             let e = coerce::compare("=", l, r.clone(), coerce::Zone(&self.settings.time_zone));
             pairs.push((e.map_err(|e| e.at(place_of_ident(name)))?, r));
         }
-        let mut scope = left_scope.join(right_scope, width)?;
+        let mut scope = left_scope.join(right_scope, width);
         scope.check_qualifiers(here)?;
         let mut condition = vec![];
         for (e, r) in pairs {

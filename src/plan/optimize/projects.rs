@@ -6,32 +6,23 @@ use thalweg_graph::Expr;
 use crate::logical::{Op, Rel, substitute};
 
 pub(super) fn merge(rel: Rel) -> Result<Rel> {
-    let rel = rel.map_inputs(&mut merge)?;
-    let Rel { op: Op::Project { input, exprs }, columns, facts } = rel else { return Ok(rel) };
-    if let Op::Project { exprs: inner, .. } = &input.op
-        && computes_once(&exprs, inner)
-    {
-        let Op::Project { input: below, exprs: inner } = input.op else { unreachable_project() };
-        let exprs = exprs.iter().map(|e| substitute(e, &inner)).collect();
-        return merge_once(Rel { op: Op::Project { input: below, exprs }, columns, facts });
+    let Rel { op, columns, facts } = rel.map_inputs(&mut merge)?;
+    let (input, exprs) = match op {
+        Op::Project { input, exprs } => (*input, exprs),
+        op => return Ok(Rel { op, columns, facts }),
+    };
+    let (input, exprs) = match input {
+        Rel { op: Op::Project { input: below, exprs: inner }, .. } if computes_once(&exprs, &inner) => {
+            (*below, exprs.iter().map(|e| substitute(e, &inner)).collect())
+        }
+        input => (input, exprs),
+    };
+    // What gives its input's columns as they are is not needed; names do not matter below the top.
+    let passes = |(i, e): (usize, &Expr)| matches!(e, Expr::Column { ordinal, .. } if *ordinal == i);
+    if exprs.len() == input.columns.len() && exprs.iter().enumerate().all(passes) {
+        return Ok(input);
     }
-    merge_once(Rel { op: Op::Project { input, exprs }, columns, facts })
-}
-
-fn unreachable_project() -> ! {
-    unreachable!("it was a projection one line above")
-}
-
-/// Drops a projection that gives its input's columns as they are. Names do not matter below the top.
-fn merge_once(rel: Rel) -> Result<Rel> {
-    if let Op::Project { input, exprs } = &rel.op
-        && exprs.len() == input.columns.len()
-        && exprs.iter().enumerate().all(|(i, e)| matches!(e, Expr::Column { ordinal, .. } if *ordinal == i))
-    {
-        let Op::Project { input, .. } = rel.op else { unreachable_project() };
-        return Ok(*input);
-    }
-    Ok(rel)
+    Ok(Rel { op: Op::Project { input: Box::new(input), exprs }, columns, facts })
 }
 
 /// Whether no computation of `inner` is done twice when it is put in the place of its column.

@@ -252,7 +252,8 @@ impl Durable {
         for (ix, spec) in graph.sinks() {
             // Sinks that promise nothing have no segments, but a job is found by them too.
             logs.ensure(graph.nodes[ix].id, &spec.def.name);
-            if spec.delivery == Delivery::None {
+            // A job that is done has delivered everything: it leaves its targets alone.
+            if spec.delivery == Delivery::None || newest.finished {
                 continue;
             }
             let sink = instance.sinks.get(&ix).ok_or_else(|| Error::internal("a sink that was not opened"))?;

@@ -214,7 +214,8 @@ fn flushing() {
         let mut cx = TestCx::new(1);
         let all: Vec<i64> = keys.collect();
         for keys in all.chunks(BATCH_ROWS) {
-            let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(keys.to_vec())); 2];
+            let column: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
+            let columns = vec![column.clone(), column];
             let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
             operator.push(0, Changes::inserts(batch), &mut cx).unwrap();
         }

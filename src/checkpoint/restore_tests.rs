@@ -299,7 +299,7 @@ fn a_source_at_its_start_has_nothing_to_be_missed() {
 fn a_changed_path_to_an_old_sink_matters_on_changing_edges_only() {
     for append_only in [true, false] {
         let plain = Query { top: 0, append_only, ..QUERY() };
-        let m = stored(&[plain.clone()]);
+        let m = stored(std::slice::from_ref(&plain));
         let g = graph(&[Query { filter: Some(9), ..plain }]);
         let result = plan(&request(&m, &g, [false; 2]));
         if append_only {

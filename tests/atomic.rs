@@ -88,7 +88,7 @@ impl Connector for Accounts {
         Err(Error::option("accounts cannot be written"))
     }
 
-    fn open_source(&self, tables: &[SourceTable]) -> Result<Arc<dyn Source>> {
+    fn open_source(&self, tables: &[SourceTable], _: &JobId) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(AccountsSource {
             seed: self.seed,
             table: tables[0].clone(),
@@ -233,7 +233,9 @@ fn counted(seed: u64) -> i64 {
 fn cut(seed: u64, slice_rows_max: usize) -> Disturb {
     let nothing_else = (0, 0, 0);
     let (checkpoint_one_in, kill_one_in, kills_max) = nothing_else;
-    Disturb { seed, slice_rows_max, checkpoint_one_in, kill_one_in, kills_max, workers: vec![] }
+    let piece_rows_max = slice_rows_max;
+    let counts = Arc::default();
+    Disturb { seed, slice_rows_max, piece_rows_max, checkpoint_one_in, kill_one_in, kills_max, workers: vec![], counts }
 }
 
 fn assert_constant(rows: &[Vec<i64>], seed: u64, end: i64) {

@@ -67,7 +67,11 @@ fn unknown_names_are_answered_with_the_known_ones() {
     let cases: &[(&str, &[&str])] = &[
         (
             "CREATE TABLE t (a INT) WITH ('connector' = 'filesistem'); SELECT * FROM t;",
-            &["unknown connector 'filesistem'", "did you mean 'filesystem'?", "blackhole, datagen, filesystem, print"],
+            &[
+                "unknown connector 'filesistem'",
+                "did you mean 'filesystem'?",
+                "blackhole, datagen, filesystem, kafka, mysql-cdc, print, upsert-kafka",
+            ],
         ),
         (
             "CREATE TABLE t (a INT) WITH ('connector' = 'datagen', 'rows-per-secnd' = '5'); SELECT * FROM t;",
@@ -165,7 +169,9 @@ fn checkpoints_are_listed_and_inspected() {
     std::fs::write(place.path().join("job.sql"), sql).unwrap();
     thalweg(["run", "job.sql", "--dir", "state"]).current_dir(place.path()).succeeds();
     let list = thalweg(["checkpoint", "list", "state"]).current_dir(place.path()).succeeds();
-    assert!(list.stdout.contains("counts") && list.stdout.contains("finished"), "{list}");
+    assert!(list.stdout.starts_with("counts  state/checkpoints/") && list.stdout.contains("finished"), "{list}");
+    assert!(!list.stdout.contains("claim") && list.stdout.contains("nothing"), "{list}");
+    assert!(list.stdout.lines().skip(1).all(|l| l.chars().count() < 80), "{list}");
     let shown = thalweg(["checkpoint", "inspect", "state", "--verify"]).current_dir(place.path()).succeeds();
     for part in ["job counts", "Aggregate", "read 1,000 rows", "state ", "sink o: delivered up to segment"] {
         assert!(shown.stdout.contains(part), "{part}\n{shown}");
@@ -192,4 +198,110 @@ fn a_query_without_end_ends_with_a_signal() {
     let ended = engine.wait();
     assert_eq!(ended.status.code(), Some(0), "{ended}");
     assert!(ended.stdout.contains("+I") && ended.stdout.contains("-U") && ended.stdout.contains("+U"), "{ended}");
+}
+
+#[test]
+fn a_bounded_query_that_a_signal_cuts_short_is_not_passed_over() {
+    let sql =
+        "CREATE TABLE n (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '1000000', 'rows-per-second' = '10');
+      SELECT 11111; SELECT COUNT(*) FROM n; SELECT 22222;";
+    let place = tempfile::tempdir().unwrap();
+    let mut engine = thalweg(["--format", "csv", "-c", sql]).current_dir(place.path()).start();
+    assert!(engine.wait_until("answer", |e| e.stdout_so_far().contains("11111")), "{}", engine.stderr_so_far());
+    engine.signal("INT");
+    let ended = engine.wait();
+    assert_eq!(ended.status.code(), Some(130), "{ended}");
+    ended.says(&["interrupted: a SELECT has no answer"]);
+    assert!(!ended.stdout.contains("22222"), "{ended}");
+}
+
+#[test]
+fn a_slip_in_a_command_makes_no_directory() {
+    let place = tempfile::tempdir().unwrap();
+    for (args, parts) in [
+        (&["rnu", "job.sql"][..], &["no command rnu", "`thalweg run`"][..]),
+        (&["job.sql"], &["no file job.sql", "thalweg run FILE.sql"]),
+    ] {
+        let ended = thalweg(args).current_dir(place.path()).ended();
+        assert_eq!(ended.status.code(), Some(2), "{ended}");
+        ended.says(parts);
+    }
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+    std::fs::write(place.path().join("file"), "").unwrap();
+    let ended = thalweg(["run", "empty.sql", "--dir", "file"]).current_dir(place.path());
+    std::fs::write(place.path().join("empty.sql"), "").unwrap();
+    ended.fails().says(&["file is a file", "give a directory"]);
+}
+
+#[test]
+fn a_job_that_would_read_its_own_output_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir(place.path().join("both")).unwrap();
+    std::fs::write(place.path().join("both/a.json"), "{\"a\": 1}\n").unwrap();
+    let script = |target: &str| {
+        format!(
+            "CREATE TABLE s (a INT) WITH ('connector' = 'filesystem', 'path' = 'both', 'format' = 'json');
+CREATE TABLE t (a INT) WITH ('connector' = 'filesystem', 'path' = '{target}', 'format' = 'json');
+INSERT INTO t SELECT a + 1 FROM s;"
+        )
+    };
+    std::fs::write(place.path().join("job.sql"), script("./both/")).unwrap();
+    let ended = thalweg(["run", "job.sql"]).current_dir(place.path()).fails();
+    ended.says(&["would read what it writes", "job.sql:3:13", "^", "write into a folder that is not read"]);
+    assert_eq!(std::fs::read_dir(place.path().join("both")).unwrap().count(), 1, "nothing was written");
+    std::fs::write(place.path().join("job.sql"), script("other")).unwrap();
+    thalweg(["run", "job.sql"]).current_dir(place.path()).succeeds();
+}
+
+#[test]
+fn what_a_file_seems_to_be_is_said_with_what_cannot_be_read() {
+    let place = tempfile::tempdir().unwrap();
+    let cases: [(&str, &[u8], &[&str]); 7] = [
+        ("head.csv", b"a,b\n1,x\n", &["head.csv, line 1", "'csv.header' = 'true'"]),
+        ("few.csv", b"1,x\n2\n", &["few.csv, line 2", "1 field for 2 columns"]),
+        ("array.json", b"[{\"a\": 1},\n{\"a\": 2}]\n", &["array.json, line 1", "each line must be whole"]),
+        ("pretty.json", b"{\n\"a\": 1\n}\n", &["pretty.json, line 1", "jq -c ."]),
+        ("zipped.json", b"\x1f\x8b\x08\x00", &["'compression' = 'gzip'"]),
+        (
+            "plain.json.gz",
+            b"{\"a\": 1, \"b\": \"as it is\"}\n",
+            &["table t", "plain.json.gz", "'compression' = 'none'"],
+        ),
+        ("wide.csv", b"\xff\xfe1\x00,\x00x\x00\n\x00", &["UTF-16"]),
+    ];
+    for (name, content, parts) in cases {
+        std::fs::write(place.path().join(name), content).unwrap();
+        let format = if name.contains("json") { "json" } else { "csv" };
+        let sql = format!(
+            "CREATE TABLE t (a INT, b STRING) WITH ('connector' = 'filesystem', 'path' = '{name}', 'format' = '{format}');
+             SELECT a, b FROM t;"
+        );
+        thalweg(["-c", &sql]).current_dir(place.path()).fails().says(parts);
+    }
+    // A byte order mark is no part of the first field.
+    std::fs::write(place.path().join("mark.csv"), b"\xef\xbb\xbf1,x\n2,y\n").unwrap();
+    let sql =
+        "CREATE TABLE t (a INT, b STRING) WITH ('connector' = 'filesystem', 'path' = 'mark.csv', 'format' = 'csv');
+      SELECT a, b FROM t ORDER BY a;";
+    let ended = thalweg(["--format", "csv", "-c", sql]).current_dir(place.path()).succeeds();
+    assert_eq!(ended.stdout, "a,b\n1,x\n2,y\n");
+}
+
+#[test]
+fn a_suite_that_fails_is_shown_with_place_and_difference() {
+    let place = tempfile::tempdir().unwrap();
+    let suite = "query I\nSELECT 1\n----\n2\n\nquery I\nSELECT 2\n----\n2\n\nstatement ok\nSELECT nothing\n";
+    std::fs::write(place.path().join("a.slt"), suite).unwrap();
+    let ended = thalweg(["test", "a.slt"]).current_dir(place.path()).ended();
+    assert_eq!(ended.status.code(), Some(1), "{ended}");
+    ended.says(&["a.slt:1: query result mismatch", "-   2", "+   1", "a.slt:11: ", "way 0 of 4", "--seed 1"]);
+    assert_eq!(ended.stdout, "0 passed, 1 failed\n");
+    std::fs::create_dir(place.path().join("none")).unwrap();
+    thalweg(["test", "none"]).current_dir(place.path()).fails().says(&["no *.slt file in none"]);
+}
+
+#[test]
+fn statements_of_the_command_line_may_begin_with_a_comment() {
+    let ended = thalweg(["--format", "csv", "-c", "-- what is it?\nSELECT 1 AS one;"]).succeeds();
+    assert_eq!(ended.stdout, "one\n1\n");
 }

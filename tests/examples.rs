@@ -18,6 +18,12 @@ fn succeeds(place: &Path, program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&stdout).into_owned()
 }
 
+fn fails(place: &Path, program: &str, args: &[&str], because: &str) {
+    let out = Command::new(program).args(args).current_dir(place).output().expect("the program is there");
+    let why = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && why.contains(because), "{program} {args:?}, expected {because:?}: {out:?}");
+}
+
 fn run(place: &Path, args: &[&str]) -> String {
     succeeds(place, env!("CARGO_BIN_EXE_thalweg"), &[&["run"], args].concat())
 }
@@ -52,4 +58,54 @@ fn the_demo_gives_what_its_generator_has_counted() {
     assert_eq!(answer, batch);
     let folded = succeeds(place, "examples/demo/fold", &["target/demo/out"]);
     assert!(folded.trim_end().ends_with(" 12"), "changes and rows: {folded}");
+}
+
+#[test]
+fn the_demos_proofs_see_what_is_lost_doubled_or_out_of_order() {
+    let place = place();
+    let place = place.path();
+    std::fs::create_dir(place.join("out")).expect("a folder can be made");
+    // Key 1 comes, changes and goes; key 2 stays.
+    let row = |rn: u32, name: &str| format!(r#"{{"region":"north","rn":{rn},"name":"{name}"}}"#);
+    let event = |before: &str, after: &str, op: &str| format!(r#"{{"before":{before},"after":{after},"op":"{op}"}}"#);
+    let (a, b, c) = (row(1, "a"), row(1, "b"), row(2, "c"));
+    let good = [event("null", &a, "c"), event("null", &c, "c"), event(&a, &b, "u"), event(&b, "null", "d")];
+    let damaged = |change: fn(&mut Vec<String>)| {
+        let mut events = good.to_vec();
+        change(&mut events);
+        events
+    };
+    let write = |events: &[String], last_partition: u32| {
+        std::fs::write(place.join("out/part-1.json"), events.join("\n") + "\n").expect("a file can be written");
+        let message = |(i, e): (usize, &String)| {
+            let key = if e.contains("\"rn\":2") { 2 } else { 1 };
+            let partition = if i + 1 == events.len() { last_partition } else { key };
+            format!("Partition:{partition}\t{{\"rn\":{key}}}\t{e}\n")
+        };
+        let topic: String = events.iter().enumerate().map(message).collect();
+        std::fs::write(place.join("topic"), topic).expect("a file can be written");
+    };
+    let (files, topic) = ("examples/demo/fold", "examples/mysql_kafka/fold");
+    write(&good, 1);
+    assert_eq!(succeeds(place, files, &["out"]).trim(), "4 1");
+    assert_eq!(succeeds(place, topic, &["orders", "topic"]).trim(), "4\nnorth\t2\tc");
+    // An insert, a change or a delete that comes twice; one that is lost; two that have changed places.
+    for (events, because) in [
+        (damaged(|e| e.insert(1, e[0].clone())), "of a key that is there"),
+        (damaged(|e| e.insert(3, e[2].clone())), "of a row that is not"),
+        (damaged(|e| e.push(e[3].clone())), "of a row that is not"),
+        (damaged(|e| drop(e.remove(0))), "of a row that is not"),
+        (damaged(|e| drop(e.remove(2))), "of a row that is not"),
+        (damaged(|e| e.swap(2, 3)), "of a row that is not"),
+    ] {
+        write(&events, 1);
+        fails(place, files, &["out"], because);
+        fails(place, topic, &["orders", "topic"], because);
+    }
+    write(&good, 3);
+    fails(place, topic, &["orders", "topic"], "a key in two partitions");
+    // The end of the stream that is lost shows in the rows, which are compared with the table.
+    write(&damaged(|e| drop(e.pop())), 1);
+    assert_eq!(succeeds(place, files, &["out"]).trim(), "3 2");
+    assert_eq!(succeeds(place, topic, &["orders", "topic"]).trim(), "3\nnorth\t1\tb\nnorth\t2\tc");
 }

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use support::engine::run;
 use support::files::newest_checkpoint;
 use support::workload::{Script, Workload};
-use thalweg_session::fail_points::POINTS;
+use thalweg_core::fail_points::POINTS;
 
 const CHANGES: usize = 20_000;
 /// Jobs at a time: they mostly wait for their rate limit.
@@ -36,7 +36,7 @@ fn killed_at_each_step_of_the_protocol_everything_is_written_exactly_once() {
         |&(i, point, keys)| {
             let place = tempfile::tempdir().unwrap();
             let (dir, out) = (place.path().join("state"), place.path().join("out"));
-            let script = workload.script(&place.path().join("job.sql"), &out, Script { keys, rate: 16_000 });
+            let script = workload.script(&place.path().join("job.sql"), &out, Script { keys, rate: 5_000 });
             let workers = |n: usize| (i + usize::from(keys) + n) % 3 + 1;
             // The first time in a new job, the second time in a restored one.
             for (life, passage) in [(0, 3), (1, 2)] {

@@ -188,11 +188,13 @@ fn a_set_goes_on_without_the_insert_that_was_taken_out() {
     engine.signal("INT");
     let ended = engine.wait();
     assert_eq!(ended.status.code(), Some(0), "{ended}");
-    // Its source's position goes with it: that is said, and has to be allowed.
-    let without = plain(&tables, &place.out());
-    place.run(&without, 2).fails().says(&["Source numbers", "is not in this script", "--allow-non-restored-state"]);
-    let ended = place.run(&without, 2).arg("--allow-non-restored-state").succeeds();
-    ended.says(&["restored checkpoint", "0 new"]);
+    // Its source's position goes with it: nothing that goes on ever read it. That is said, and needs no flag.
+    let ended = place.run(&plain(&tables, &place.out()), 2).succeeds();
+    ended.says(&["restored checkpoint", "0 new, 3 dropped"]);
+    let dropped: Vec<&str> = ended.stderr.lines().filter(|l| l.starts_with("  dropped  ")).collect();
+    assert_eq!(dropped.len(), 2, "{ended}");
+    assert!(dropped.iter().any(|l| l.contains("Source numbers") && l.contains("after 50 rows")), "{ended}");
+    assert!(dropped.iter().any(|l| l.contains("Sink copied")), "{ended}");
     workload.assert_answers(&place.out(), true);
     assert_eq!(lines(&place.out().join("copied")).len(), 40);
 }
@@ -241,6 +243,228 @@ fn assert_aggregate(place: &Place) {
         })
         .collect();
     assert_eq!(fold.rows, answer);
+}
+
+/// The two best of each key, as `type` and with the names and conditions that are given.
+fn best(place: &Place, v: &str, tables: &str, condition: &str) -> String {
+    let folder = place.folder.path().display();
+    events(place, v, 6_000)
+        + tables
+        + &format!(
+            "CREATE TABLE best (k INT, rn BIGINT, id BIGINT, v BIGINT) WITH (
+               'connector' = 'filesystem', 'path' = '{folder}/out/best', 'format' = 'debezium-json');
+INSERT INTO best SELECT k, rn, id, v FROM (
+  SELECT k, id, v,
+         ROW_NUMBER() OVER (PARTITION BY k ORDER BY v DESC, id) AS rn
+    FROM events {condition})
+ WHERE rn <= 2;
+"
+        )
+}
+
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A change of the script that is refused.
+struct Refused {
+    name: &'static str,
+    before: fn(&Place) -> String,
+    after: fn(&Place) -> String,
+    /// With `LINE:` for the line of the script that holds the text behind it: `LINE:ROW_NUMBER`.
+    says: &'static [&'static str],
+    /// What it takes to go on nevertheless; empty: nothing does.
+    flags: &'static [&'static str],
+}
+
+const DROPS: &str = "--allow-non-restored-state";
+const MISSES: &str = "--allow-partial-history";
+
+const REFUSED: &[Refused] = &[
+    Refused {
+        name: "a key of another type",
+        before: |p| best(p, "BIGINT", "", ""),
+        after: |p| best(p, "DECIMAL(12, 4)", "", ""),
+        says: &[
+            "again.sql:LINE:ROW_NUMBER:10 TopN ROW_NUMBER <= 2 PER k ORDER BY v DESC, id",
+            "state table \"rows\": checkpoint",
+            "key 1 k INT k INT",
+            "key 2 v BIGINT DESC v DECIMAL(12, 4) DESC ← type differs",
+            "key 3 id BIGINT id BIGINT",
+            "set the script back to what it was goes on from checkpoint",
+        ],
+        flags: &[DROPS, MISSES],
+    },
+    Refused {
+        name: "a column more",
+        before: |p| best(p, "BIGINT", "", "").replace("best SELECT k, rn, id, v", "best SELECT k, rn, id, id"),
+        after: |p| {
+            best(p, "BIGINT, note STRING", "", "")
+                .replace("best SELECT k, rn, id, v", "best SELECT k, rn, id, CHAR_LENGTH(note)")
+                .replace("SELECT k, id, v,", "SELECT k, id, v, note,")
+        },
+        says: &["again.sql:LINE:ROW_NUMBER:10 TopN", "— note STRING ← not in the checkpoint"],
+        flags: &[DROPS, MISSES],
+    },
+    Refused {
+        name: "another filter below state",
+        before: |p| best(p, "BIGINT", "", ""),
+        after: |p| best(p, "BIGINT", "", "WHERE v > 10"),
+        says: &[
+            "again.sql:LINE:ROW_NUMBER:10 TopN ROW_NUMBER <= 2",
+            "is new and has no state, but its source events goes on from tick",
+            "rows read before, and its answers would be wrong.",
+            "again.sql:LINE:INSERT INTO best:13 Sink best",
+            "gets its rows another way than before",
+            "is not in this script: its state (rows",
+            "drops the state named above; what is new answers for new rows only",
+        ],
+        flags: &[DROPS, MISSES],
+    },
+    Refused {
+        name: "a new insert that reads an old source",
+        before: |p| {
+            events(p, "BIGINT", 6_000)
+                + "SET 'pipeline.name' = 'j';\nEXECUTE STATEMENT SET BEGIN\nINSERT INTO totals SELECT k, COUNT(*), SUM(v), MAX(v) FROM events GROUP BY k;\nEND;"
+        },
+        after: |p| {
+            events(p, "BIGINT", 6_000)
+                + "SET 'pipeline.name' = 'j';\nEXECUTE STATEMENT SET BEGIN\nINSERT INTO totals SELECT k, COUNT(*), SUM(v), MAX(v) FROM events GROUP BY k;\nINSERT INTO passed SELECT id, v FROM events;\nEND;"
+        },
+        says: &[
+            "again.sql:LINE:INSERT INTO passed:13 Sink passed",
+            "is new, but its source events goes on from tick",
+            "and the target would lack what they gave.",
+        ],
+        flags: &[MISSES],
+    },
+    Refused {
+        name: "an insert with state taken out of a set",
+        before: |p| {
+            events(p, "BIGINT", 6_000)
+                + "SET 'pipeline.name' = 'j';\nEXECUTE STATEMENT SET BEGIN\nINSERT INTO totals SELECT k, COUNT(*), SUM(v), MAX(v) FROM events GROUP BY k;\nINSERT INTO passed SELECT id, v FROM events;\nEND;"
+        },
+        after: |p| {
+            events(p, "BIGINT", 6_000)
+                + "SET 'pipeline.name' = 'j';\nEXECUTE STATEMENT SET BEGIN\nINSERT INTO passed SELECT id, v FROM events;\nEND;"
+        },
+        says: &["Aggregate", "is not in this script: its state (", "drops the state named above"],
+        flags: &[DROPS],
+    },
+    Refused {
+        name: "another source before an old sink",
+        before: |p| events(p, "BIGINT", 6_000) + "INSERT INTO passed SELECT id, v FROM events;",
+        after: |p| {
+            events(p, "BIGINT", 6_000).replace("events.json", "others.json")
+                + "INSERT INTO passed SELECT id, v FROM events;"
+        },
+        says: &["Source events (filesystem)", "is not in this script: its position, after", "would be dropped."],
+        flags: &[DROPS],
+    },
+    Refused {
+        name: "another number of key groups",
+        before: |p| best(p, "BIGINT", "", ""),
+        after: |p| "SET 'pipeline.max-parallelism' = '512';\n".to_owned() + &best(p, "BIGINT", "", ""),
+        says: &["pipeline.max-parallelism is 512, but the state is stored in 256 key groups"],
+        flags: &[],
+    },
+    Refused {
+        name: "two stored jobs for one",
+        before: |p| {
+            events(p, "BIGINT", 6_000)
+                + "INSERT INTO totals SELECT k, COUNT(*), SUM(v), MAX(v) FROM events GROUP BY k;\nINSERT INTO passed SELECT id, v FROM events;"
+        },
+        after: |p| {
+            events(p, "BIGINT", 6_000)
+                + "EXECUTE STATEMENT SET BEGIN\nINSERT INTO totals SELECT k, COUNT(*), SUM(v), MAX(v) FROM events GROUP BY k;\nINSERT INTO passed SELECT id, v FROM events;\nEND;"
+        },
+        says: &["could go on from two stored jobs: passed (", ") and totals (", "SET 'pipeline.name'", "STATEMENT SET"],
+        flags: &[],
+    },
+    Refused {
+        name: "a sink of another stored job",
+        before: |p| {
+            events(p, "BIGINT", 6_000)
+                + "SET 'pipeline.name' = 'a'; INSERT INTO totals SELECT k, COUNT(*), SUM(v), MAX(v) FROM events GROUP BY k;\nSET 'pipeline.name' = 'b'; INSERT INTO passed SELECT id, v FROM events;"
+        },
+        after: |p| {
+            events(p, "BIGINT", 6_000) + "SET 'pipeline.name' = 'a'; INSERT INTO passed SELECT id, v FROM events;"
+        },
+        says: &["job a writes to sink passed, which belongs to the stored job b (", "give the sink another target"],
+        flags: &[],
+    },
+];
+
+#[test]
+fn every_refusal_says_where_and_what_can_be_chosen_and_leaves_no_trace() {
+    in_parallel(
+        JOBS_AT_A_TIME,
+        REFUSED,
+        |r| r.name.to_owned(),
+        |refused| {
+            let place = Place::new();
+            write_events(place.folder.path());
+            std::fs::copy(place.path("events.json"), place.path("others.json")).unwrap();
+            let script = place.script("first.sql", &(refused.before)(&place));
+            let mut engine = run(&script, &place.dir(), 2).start();
+            // Of two jobs each has got somewhere.
+            assert!(
+                engine.wait_until("checkpoint", |_| newest_checkpoint(&place.dir()) >= 5),
+                "{}",
+                engine.stderr_so_far()
+            );
+            engine.signal("INT");
+            let ended = engine.wait();
+            assert_eq!(ended.status.code(), Some(0), "{ended}");
+            let (stored, written) = (contents(&place.dir().join("checkpoints")), contents(&place.out()));
+            let untouched = || {
+                assert_untouched(&stored, &place.dir().join("checkpoints"));
+                assert_untouched(&written, &place.out());
+            };
+
+            let sql = (refused.after)(&place);
+            place.script("again.sql", &sql);
+            let again = || run(Path::new("again.sql"), &place.dir(), 2).current_dir(place.folder.path());
+            let ended = again().fails();
+            let said = words(&ended.stderr);
+            for part in refused.says {
+                let part = match part.split_once("LINE:") {
+                    Some((before, rest)) => {
+                        let (text, after) = rest.split_once(':').unwrap();
+                        let line = sql.lines().position(|l| l.contains(text)).unwrap() + 1;
+                        format!("{before}{line}:{after}")
+                    }
+                    None => (*part).to_owned(),
+                };
+                assert!(said.contains(&words(&part)), "{part:?} is not said\n{ended}");
+            }
+            if !said.contains("two stored jobs") && !said.contains("belongs to the stored job") {
+                assert!(said.contains("(nothing was started or changed)"), "{ended}");
+                assert!(said.contains("Choose one:") && said.contains("--fresh reads all sources again"), "{ended}");
+                assert_eq!(said.contains(DROPS), refused.flags.contains(&DROPS), "{ended}");
+                assert_eq!(said.contains(MISSES), refused.flags.contains(&MISSES), "{ended}");
+            }
+            untouched();
+            // Each flag alone is not enough where both are needed; and none helps where none is offered.
+            let fewer: Vec<&[&str]> = match refused.flags {
+                [] => vec![&[DROPS, MISSES]],
+                [_] => vec![],
+                both => both.chunks(1).collect(),
+            };
+            for flags in fewer {
+                again().args(flags).fails();
+                untouched();
+            }
+            if !refused.flags.is_empty() {
+                let ended = again().args(refused.flags).succeeds();
+                ended.says(&["restored checkpoint"]);
+                let has = |what: &str| ended.stderr.lines().any(|l| l.starts_with(&format!("  {what:<8} ")));
+                assert!(has("reused"), "{ended}");
+                assert_eq!(has("dropped"), refused.flags.contains(&DROPS), "{ended}");
+                assert_eq!(ended.stderr.contains("(partial history)"), refused.flags.contains(&MISSES), "{ended}");
+            }
+        },
+    );
 }
 
 #[test]
@@ -360,6 +584,86 @@ fn a_checkpoint_of_another_job_is_refused() {
     assert_untouched(&before, &place.dir().join("checkpoints"));
 }
 
+/// Killed before the new job has begun, there is none, and the old one goes on; killed after it, it has all of the state.
+#[test]
+fn from_is_one_step() {
+    for (point, begun) in [("state-adopted", false), ("manifest-put", true), ("from-begun", true)] {
+        let place = killed_aggregate();
+        let manifest = newest_manifest(&place.dir()).unwrap();
+        let copy = place.path("copy");
+        copy_folder(&place.dir().join("checkpoints"), &copy);
+        let manifest = copy.join(manifest.strip_prefix(place.dir().join("checkpoints")).unwrap());
+        let jobs_before = job_folders(&place.dir());
+        let (written, read) = (contents(&place.out()), rows_read(&place));
+        let from = |place: &Place| place.run(&aggregate(place), 2).arg("--from").arg(manifest.display());
+        let ended = from(&place).fail_point(point).ended();
+        assert!(ended.was_killed(), "{ended}");
+        assert_untouched(&written, &place.out());
+        if begun {
+            // Without the flag too: the new job is the stored one now, and not one row is read twice.
+            let ended = place.run(&aggregate(&place), 2).succeeds();
+            let rest = EVENTS as u64 - read;
+            ended.says(&["restored checkpoint", &format!("finished: {} changes in", count(rest))]);
+            assert_ne!(job_folders(&place.dir()), jobs_before);
+            assert_last_counts(&place);
+        } else {
+            // What was copied is no job: the old one goes on.
+            let ended = place.run(&aggregate(&place), 2).succeeds();
+            ended.says(&["restored checkpoint", "0 new, 0 dropped"]);
+            assert_eq!(job_folders(&place.dir()), jobs_before, "what never began is cleared away");
+            assert_aggregate(&place);
+        }
+        // And again, from the same checkpoint, in a directory of its own.
+        let other = run(&place.script("again.sql", &aggregate(&place)), &place.path("other"), 2);
+        let ended = other.arg("--from").arg(manifest.display()).fail_point(point).ended();
+        assert!(ended.was_killed(), "{ended}");
+        let mut other = run(&place.path("again.sql"), &place.path("other"), 3);
+        if !begun {
+            other = other.arg("--from").arg(manifest.display());
+        }
+        other.succeeds().says(&["restored checkpoint"]);
+        assert_last_counts(&place);
+    }
+}
+
+/// Every key changed after the checkpoint: its last row is the whole answer, though the target saw only its changes.
+fn assert_last_counts(place: &Place) {
+    let parts = find(&place.out().join("totals"), "part-");
+    let text: String = parts.iter().map(|p| std::fs::read_to_string(p).unwrap()).collect();
+    for k in 0..KEYS {
+        let n = (0..EVENTS).filter(|i| i % KEYS == k).count();
+        assert!(text.contains(&format!("\"after\":{{\"k\":{k},\"n\":{n},")), "no full count of key {k}");
+    }
+}
+
+/// `5,450`
+fn count(n: u64) -> String {
+    if n < 1000 { n.to_string() } else { format!("{},{:03}", n / 1000, n % 1000) }
+}
+
+/// Rows that the newest checkpoint has read.
+fn rows_read(place: &Place) -> u64 {
+    let text = std::fs::read_to_string(newest_manifest(&place.dir()).unwrap()).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    manifest["manifest"]["sources"][0]["rows"].as_u64().unwrap()
+}
+
+fn job_folders(dir: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(dir.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name());
+    let mut names: Vec<String> = names.map(|n| n.to_string_lossy().into_owned()).filter(|n| n.len() == 32).collect();
+    names.sort();
+    names
+}
+
+/// Copies, and links nothing.
+fn copy_folder(from: &Path, to: &Path) {
+    for (path, bytes) in contents(from) {
+        let to = to.join(path.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::write(to, bytes).unwrap();
+    }
+}
+
 /// How a file is damaged.
 #[derive(Debug, Clone, Copy)]
 enum Damage {
@@ -401,6 +705,51 @@ fn a_damaged_manifest_is_an_error_and_nothing_is_overwritten() {
             let ended = place.run(&aggregate(&place), 2).fails();
             ended.says(&[&name, "is damaged"]);
             assert_untouched(&before, &place.dir().join("checkpoints"));
+        },
+    );
+}
+
+/// A new job needs nothing of the old one, so it begins whatever is left of that, touches nothing of it, and is the one
+/// that later runs go on with.
+#[test]
+fn fresh_begins_over_whatever_is_left_of_the_old_job() {
+    let cases = [Damage::Missing, Damage::Shortened, Damage::Empty, Damage::Flipped];
+    in_parallel(
+        JOBS_AT_A_TIME,
+        &cases,
+        |d| format!("{d:?}"),
+        |how| {
+            let place = killed_aggregate();
+            for manifest in find(&place.dir().join("checkpoints"), "MANIFEST-") {
+                if manifest.extension().is_some_and(|e| e == "json") {
+                    damage(&manifest, *how);
+                }
+            }
+            std::fs::remove_dir_all(place.out()).unwrap();
+            let before = contents(&place.dir().join("checkpoints"));
+            let stays = || {
+                let after = contents(&place.dir().join("checkpoints"));
+                let differs: Vec<_> = before.iter().filter(|(p, b)| after.get(*p) != Some(b)).map(|(p, _)| p).collect();
+                assert!(differs.is_empty(), "changed: {differs:?}");
+            };
+            let mut engine = place.run(&aggregate(&place), 2).arg("--fresh").start();
+            let has_output = |_: &_| !find_or_none(&place.out(), "part-").is_empty();
+            assert!(engine.wait_until("output", has_output), "{}", engine.stderr_so_far());
+            assert!(
+                engine.stderr_so_far().contains("cannot be read and is left as it is"),
+                "{}",
+                engine.stderr_so_far()
+            );
+            assert!(engine.kill());
+            stays();
+            // The damaged one is in nobody's way any more.
+            place.run(&aggregate(&place), 1).succeeds();
+            assert_aggregate(&place);
+            stays();
+            // But for another job it might be the one.
+            let other = events(&place, "BIGINT", 6_000) + "INSERT INTO passed SELECT id, v FROM events;";
+            place.run(&other, 1).fails();
+            stays();
         },
     );
 }

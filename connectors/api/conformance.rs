@@ -63,7 +63,17 @@ pub async fn read(
     let mut readers: Vec<Box<dyn Reader>> = vec![];
     for (worker, splits) in owned.into_iter().enumerate() {
         let (piece_rows_max, piece_bytes_max) = (limits.piece_rows_max, limits.piece_bytes_max);
-        readers.push(source.reader(splits, ReaderCx { worker, workers, piece_rows_max, piece_bytes_max })?);
+        readers.push(source.reader(
+            splits,
+            ReaderCx {
+                job_name: "j".to_owned(),
+                status: Default::default(),
+                worker,
+                workers,
+                piece_rows_max,
+                piece_bytes_max,
+            },
+        )?);
     }
     let (mut rows, mut positions, mut pieces) = (vec![], from.clone(), vec![]);
     let mut running: Vec<bool> = vec![true; workers];

@@ -9,8 +9,8 @@ pub mod registry;
 pub mod sink;
 pub mod source;
 
-pub use format::{Decoder, Format, RowEncoder};
+pub use format::{Decoder, Format, RecordEnd, RowEncoder};
 pub use rate::RateLimit;
 pub use registry::{Connector, Registry, options_of};
 pub use sink::{DirectWriter, EncodeCx, Encoder, Segment, Sink};
-pub use source::{Piece, Position, Reader, ReaderCx, Source, SourceTable, Split, SplitId};
+pub use source::{Piece, Position, Reader, ReaderCx, Source, SourceTable, Split, SplitId, Status};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use thalweg_core::mark::JobId;
 use thalweg_core::nearest::nearest;
 use thalweg_core::options::{OptionKind, OptionSpec};
+use thalweg_core::secret::names_secret;
 use thalweg_core::table::{SinkInfo, SourceInfo, TableDef};
 use thalweg_core::{Error, Result};
 
@@ -37,7 +38,15 @@ pub trait Connector: Send + Sync {
         Ok(None)
     }
 
-    fn open_source(&self, tables: &[SourceTable]) -> Result<Arc<dyn Source>>;
+    /// Whether what is written into `sink` is read by `source`, another or the same table of this connector: a job
+    /// with both would read its own output. Asked when a job starts, and may look at files.
+    fn reads_back(&self, source: &TableDef, sink: &TableDef) -> Result<bool> {
+        let _ = (source, sink);
+        Ok(false)
+    }
+
+    /// `job`: what tells this job's readers from other jobs', in this process and at the server.
+    fn open_source(&self, tables: &[SourceTable], job: &JobId) -> Result<Arc<dyn Source>>;
 
     fn open_sink(&self, table: &TableDef, job: &JobId) -> Result<Arc<dyn Sink>>;
 }
@@ -72,20 +81,15 @@ impl Registry {
         })
     }
 
-    /// Whether the value of an option of this connector must not be shown or stored.
+    /// Whether the value of an option of this connector must not be shown or stored: what the connector declares as a
+    /// secret, and what a name says, also of options that are passed through (`properties.*`).
     pub fn is_secret(&self, table: &TableDef, key: &str) -> bool {
         let Some(connector) = table.option("connector").and_then(|c| self.connectors.get(c)) else {
-            return looks_secret(key);
+            return names_secret(key);
         };
         let declared = |specs: Option<Vec<OptionSpec>>| {
             specs.into_iter().flatten().any(|s| s.kind == OptionKind::Secret && s.name == key)
         };
-        declared(connector.source_options(table)) || declared(connector.sink_options(table)) || looks_secret(key)
+        declared(connector.source_options(table)) || declared(connector.sink_options(table)) || names_secret(key)
     }
-}
-
-/// Options that are passed through (`properties.*`) are not declared one by one: their names tell.
-fn looks_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    ["password", "secret", "token", "sasl.jaas.config", "private.key", "ssl.key"].iter().any(|s| key.contains(s))
 }

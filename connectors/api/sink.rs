@@ -16,6 +16,17 @@ use thalweg_core::{Result, Tick};
 pub trait Sink: Send + Sync {
     fn delivery(&self) -> Delivery;
 
+    /// Looks at the target at the start of every attempt, before any row is encoded: whether it is there and may be
+    /// written. Answers what encoders need to know of it and what must stay as it was at the first start (a number of
+    /// partitions): `stored` is what the last attempt's call answered, kept with the checkpoints.
+    ///
+    /// # Errors
+    /// A transient one is tried again by the restart strategy, but for the job's very first start.
+    async fn prepare(&self, stored: Option<&serde_json::Value>) -> Result<serde_json::Value> {
+        let _ = stored;
+        Ok(serde_json::Value::Null)
+    }
+
     /// For sinks that are fed from committed segments: an encoder for one worker. Columns of the rows it gets are
     /// those of the sink's `TableDef`, in order.
     fn encoder(&self, cx: EncodeCx) -> Result<Box<dyn Encoder>>;
@@ -41,6 +52,10 @@ pub struct EncodeCx {
     pub workers: usize,
     /// `pipeline.name`, else the name that messages use.
     pub job_name: String,
+    /// Rows may be changed or taken back after they came: the input is not append-only.
+    pub changes: bool,
+    /// What `Sink::prepare` answered; null for sinks that get ticks directly.
+    pub facts: serde_json::Value,
 }
 
 /// Encodes rows on a worker: synchronous, columnar, checked for the target's limits, so that what is staged can be

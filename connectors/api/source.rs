@@ -1,6 +1,7 @@
 //! Sources: one reader of a physical system (a server, a cluster, a folder) with one or several output tables.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,15 @@ pub trait Source: Send + Sync {
     /// before are reported again, with the same id.
     async fn splits(&self) -> Result<Vec<Split>>;
 
+    /// Where splits that no checkpoint knows begin, found out now: what "latest" or "earliest" is at this moment. On
+    /// the coordinator only, once for every new split. What it answers is durable in a checkpoint before the first row
+    /// is taken, so that a restart begins at the same place; `None`: the options say it and always mean the same.
+    /// `found_later`: the source has been read before, these splits came to be meanwhile.
+    async fn start(&self, splits: &[Split], found_later: bool) -> Result<Vec<Option<Position>>> {
+        let _ = found_later;
+        Ok(vec![None; splits.len()])
+    }
+
     /// How often to look for new splits; `None`: never (bounded input).
     fn discovery_interval(&self) -> Option<std::time::Duration> {
         None
@@ -60,12 +70,30 @@ pub trait Source: Send + Sync {
 /// What a reader is told about where it runs.
 #[derive(Debug, Clone)]
 pub struct ReaderCx {
+    /// `pipeline.name`, else the name that messages use.
+    pub job_name: String,
+    pub status: Status,
     pub worker: usize,
     pub workers: usize,
     /// A piece should hold no more rows than this (one row or one whole transaction may exceed it).
     pub piece_rows_max: usize,
     /// A piece should hold no more bytes than this.
     pub piece_bytes_max: usize,
+}
+
+/// What a reader is busy with, in a few words, for the progress line: `snapshot orders 62 %`, `waits for db1:3306`.
+#[derive(Debug, Clone, Default)]
+pub struct Status(Arc<Mutex<String>>);
+
+impl Status {
+    /// Replaces what was said before; empty: nothing worth a word.
+    pub fn set(&self, words: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = words.into();
+    }
+
+    pub fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Reads the splits of one worker, on tokio, ahead of the ticks.

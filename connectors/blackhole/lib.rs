@@ -45,11 +45,12 @@ impl Connector for Blackhole {
             accepts: SinkMode::Retract,
             delivery: Delivery::None,
             needs_net: false,
+            key: None,
             metadata: vec![],
         })
     }
 
-    fn open_source(&self, tables: &[SourceTable]) -> Result<Arc<dyn Source>> {
+    fn open_source(&self, tables: &[SourceTable], _: &JobId) -> Result<Arc<dyn Source>> {
         Err(tables.first().map_or_else(|| Error::internal("no table to read"), |t| cannot_be_read(&t.def)))
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, StringArray,
-    StructArray, UInt64Array,
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, Int64Array, ListArray, MapArray, PrimitiveArray,
+    StringArray, StructArray, UInt64Array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
@@ -16,6 +16,7 @@ use arrow::row::{RowConverter, SortField};
 use thalweg_core::types::{Column, LENGTH_MAX};
 use thalweg_core::{Result, SqlType};
 
+use crate::lanes::Range;
 use crate::mix::{Stream, below, unit};
 use crate::options::FieldOptions;
 
@@ -54,11 +55,8 @@ pub struct Generator {
 
 enum Kind {
     Boolean(Stream),
-    /// `min` and how many numbers there are from it on (0: 2^64).
     Integer {
-        stream: Stream,
-        min: i64,
-        width: u64,
+        range: Range,
         ty: SqlType,
     },
     Sequence {
@@ -181,11 +179,10 @@ impl Generator {
                 let values = BooleanBuffer::collect_bool(indices.len(), |i| stream.at(indices[i]) >> 63 == 1);
                 Arc::new(BooleanArray::new(values, nulls))
             }
-            Kind::Integer { stream, min, width, ty } => {
-                let (stream, min, width) = (*stream, *min, *width);
-                let value = move |i: u64| min.wrapping_add(below(stream.at(i), width) as i64);
-                integers(ty, indices, nulls, value)
+            Kind::Integer { range, ty: SqlType::BigInt } => {
+                Arc::new(Int64Array::new(range.fill(indices).into(), nulls))
             }
+            Kind::Integer { range, ty } => integers(ty, indices, nulls, |i| range.at(i)),
             Kind::Sequence { start, ty, .. } => {
                 let start = *start;
                 self.sequence(start, ty, indices, nulls)?
@@ -437,7 +434,7 @@ fn random(field: &mut FieldOptions<'_>, ty: &SqlType, stream: Stream) -> Result<
         SqlType::Boolean => Kind::Boolean(stream),
         SqlType::TinyInt | SqlType::SmallInt | SqlType::Int | SqlType::BigInt => {
             let range = range_of(ty);
-            let expected = format!("a {ty}");
+            let expected = format!("a value of {ty}");
             let mut bound = |key: &str, default: i64| -> Result<i64> {
                 let value = field.parse(key, &expected)?.unwrap_or(default);
                 if value < range.0 || value > range.1 {
@@ -449,7 +446,8 @@ fn random(field: &mut FieldOptions<'_>, ty: &SqlType, stream: Stream) -> Result<
             if min > max {
                 return Err(field.refuse("max", &max.to_string(), &format!("at least the minimum, {min}")));
             }
-            Kind::Integer { stream, min, width: max.wrapping_sub(min).wrapping_add(1) as u64, ty: ty.clone() }
+            let width = max.wrapping_sub(min).wrapping_add(1) as u64;
+            Kind::Integer { range: Range { stream, min, width }, ty: ty.clone() }
         }
         SqlType::Float | SqlType::Double => {
             let max = if *ty == SqlType::Float { f64::from(f32::MAX) } else { f64::MAX };
@@ -543,7 +541,7 @@ fn decimal(field: &mut FieldOptions<'_>, ty: &SqlType, precision: u8, scale: i8,
             field.unsupported(ty, "is generated over its whole range only: 'min' and 'max' need at most 38 digits")
         );
     }
-    let expected = format!("a {ty}");
+    let expected = format!("a value of {ty}");
     let bound = |key: &str, text: Option<String>, default: i128| match text {
         None => Ok(default),
         Some(text) => {
@@ -575,9 +573,9 @@ fn sequence(field: &mut FieldOptions<'_>, ty: &SqlType) -> Result<Kind> {
     };
     let expected = format!("a number within {ty}");
     let mut bound = |key: &str| -> Result<i64> {
-        let value: i64 = field
-            .parse(key, "a whole number")?
-            .ok_or_else(|| field.unsupported(ty, &format!("as a sequence needs the option '{key}'")))?;
+        let value: i64 = field.parse(key, "a whole number")?.ok_or_else(|| {
+            field.unsupported(ty, &format!("as a sequence needs the option '{}'", field.name_of(key)))
+        })?;
         let fits = match ty {
             SqlType::Char(n) | SqlType::VarChar(n) => text_fits(value.to_string().len(), *n),
             _ => (range.0..=range.1).contains(&value),

@@ -5,6 +5,7 @@
 //! position is one number and work is spread over any number of workers.
 
 mod generator;
+mod lanes;
 mod mix;
 mod options;
 mod reader;
@@ -61,7 +62,7 @@ impl Connector for Datagen {
         Err(cannot_be_written(table))
     }
 
-    fn open_source(&self, tables: &[SourceTable]) -> Result<Arc<dyn Source>> {
+    fn open_source(&self, tables: &[SourceTable], _: &JobId) -> Result<Arc<dyn Source>> {
         let [table] = tables else {
             return Err(Error::internal("datagen reads one table a source"));
         };

@@ -159,12 +159,12 @@ impl<'a> FieldOptions<'a> {
         match self.given.keys().next() {
             None => Ok(()),
             Some(key) => Err(Error::option(format!("{} has no use for the option '{}'", self.of, self.name_of(key)))
-                .propose(did_you_mean(key, FIELD_OPTIONS.iter().copied()))
+                .propose(did_you_mean(key, FIELD_OPTIONS.iter().copied().filter(|o| o != key)))
                 .note("which options a field has depends on its type and on its kind (random, sequence)")),
         }
     }
 
-    fn name_of(&self, key: &str) -> String {
+    pub fn name_of(&self, key: &str) -> String {
         format!("fields.{}.{key}", self.path)
     }
 

@@ -87,17 +87,21 @@ impl SplitReader {
         let rounds_to_next = self.next.get(level).map_or(u64::MAX, |n| n / SPLITS - row_of);
         let rows_max = self.piece_rows_max;
         self.indices.clear();
-        if level == SPLITS as usize && rows_max >= level {
-            // All splits are here: whole rounds are runs of the index space.
-            let rows = (rows_max - rows_max % level) as u64;
-            self.indices.extend(first..end.min(first.saturating_add(rows)));
-        } else if rows_max < level {
+        if rows_max < level {
             self.indices.extend(self.next[..rows_max].iter().copied().filter(|i| *i < end));
         } else {
-            let rounds = rounds_to_next.min((rows_max / level) as u64);
-            for round in 0..rounds {
-                self.indices.extend(self.next[..level].iter().map(|n| n + round * SPLITS).filter(|i| *i < end));
+            let rounds = rounds_to_next.min((rows_max / level) as u64).min((end - first).div_ceil(SPLITS));
+            let step = SPLITS / level as u64;
+            let is_even = step * level as u64 == SPLITS && self.next[..level].windows(2).all(|w| w[1] - w[0] == step);
+            if is_even {
+                self.indices.extend((0..rounds * level as u64).map(|i| first + i * step));
+            } else {
+                for round in 0..rounds {
+                    self.indices.extend(self.next[..level].iter().map(|n| n + round * SPLITS));
+                }
             }
+            // Only the last round can be cut short: its first index is below the end.
+            self.indices.truncate(self.indices.partition_point(|i| *i < end));
         }
         let batch = self.generators.fill(&self.indices)?;
         // Only the last rounds can be cut short, so every split's last index is among the last `level` ones.

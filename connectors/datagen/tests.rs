@@ -5,6 +5,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use thalweg_connector_api::conformance::{Limits, read, source_resumes_anywhere};
 use thalweg_connector_api::{Connector, Source, SourceTable};
+use thalweg_core::mark::JobId;
 use thalweg_core::table::{ColumnKind, TableColumn, TableDef};
 use thalweg_core::types::ElementType;
 use thalweg_core::{Column, SqlType};
@@ -29,7 +30,9 @@ fn table(columns: &[(&str, SqlType)], options: &[(&str, &str)]) -> TableDef {
 }
 
 fn open(def: &TableDef, columns: &[usize], with_order: bool) -> Arc<dyn Source> {
-    Datagen.open_source(&[SourceTable { def: def.clone(), columns: columns.to_vec(), with_order }]).unwrap()
+    Datagen
+        .open_source(&[SourceTable { def: def.clone(), columns: columns.to_vec(), with_order }], &JobId("j".to_owned()))
+        .unwrap()
 }
 
 fn all_types() -> Vec<(&'static str, SqlType)> {
@@ -128,9 +131,12 @@ fn wrong_options_are_refused_with_what_is_wrong() {
     for (options, expected) in [
         (&[("fields.idd.min", "1")][..], "did you mean \"Id\"?"),
         (&[("fields.id.mim", "1")], "did you mean \"min\"?"),
-        (&[("fields.id.min", "200")], "'fields.Id.min' = '200' of table t (connector 'datagen') is not a TINYINT"),
+        (
+            &[("fields.id.min", "200")],
+            "'fields.Id.min' = '200' of table t (connector 'datagen') is not a value of TINYINT",
+        ),
         (&[("fields.id.min", "5"), ("fields.id.max", "4")], "is not at least the minimum, 5"),
-        (&[("fields.id.kind", "sequence")], "needs the option 'start'"),
+        (&[("fields.id.kind", "sequence")], "needs the option 'fields.Id.start'"),
         (&[("fields.id.kind", "serial")], "is not random or sequence"),
         (&[("fields.s.length", "6")], "is not at most 5"),
         (&[("fields.s.null-rate", "2")], "is not a number from 0 to 1"),
@@ -148,8 +154,14 @@ async fn three_bigint_columns_are_fast() {
     let ty = || SqlType::BigInt;
     let columns = [("a", ty()), ("b", ty()), ("c", ty())];
     let def = table(&columns, &[("number-of-rows", "20000000"), ("fields.a.min", "0"), ("fields.a.max", "99999")]);
-    let limits =
-        thalweg_connector_api::ReaderCx { worker: 0, workers: 1, piece_rows_max: 8192, piece_bytes_max: 1 << 20 };
+    let limits = thalweg_connector_api::ReaderCx {
+        job_name: "j".to_owned(),
+        status: Default::default(),
+        worker: 0,
+        workers: 1,
+        piece_rows_max: 8192,
+        piece_bytes_max: 1 << 20,
+    };
     let source = open(&def, &[0, 1, 2], false);
     let splits = source.splits().await.unwrap().into_iter().map(|s| (s, None)).collect();
     let mut reader = source.reader(splits, limits).unwrap();

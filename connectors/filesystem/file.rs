@@ -49,9 +49,17 @@ pub struct Opened {
 
 /// Why a file cannot be read, with its name.
 pub fn failed(path: &Path, e: std::io::Error) -> Error {
+    let advice = match e.kind() {
+        std::io::ErrorKind::UnexpectedEof => Some("the compressed file is cut off"),
+        std::io::ErrorKind::InvalidInput if e.to_string().contains("header") => {
+            Some("it is not compressed as its name says: 'compression' = 'none' reads it as it is")
+        }
+        std::io::ErrorKind::PermissionDenied => Some("this user may not read it"),
+        _ => None,
+    };
     let cut_off = e.kind() == std::io::ErrorKind::UnexpectedEof;
     let e = Error::from(e).context(format!("{} cannot be read", path.display()));
-    if cut_off { e.permanent().note("the compressed file is cut off") } else { e }
+    advice.into_iter().fold(if cut_off { e.permanent() } else { e }, Error::note)
 }
 
 /// Opens a file to be read on at `position`: with `from_start` the input stands at its beginning (the header must be

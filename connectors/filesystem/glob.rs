@@ -57,6 +57,40 @@ pub fn files(path: &str, may_be_empty: bool) -> Result<Vec<Found>> {
     Ok(found)
 }
 
+/// Whether a file that is written into `folder` would be among those that `path` stands for.
+pub fn covers(path: &str, folder: &str) -> bool {
+    let written = real(Path::new(folder)).join("part-0-0.json");
+    let is_pattern = path.contains(['*', '?', '[']) && !Path::new(path).exists();
+    let root = if is_pattern { fixed_part(path) } else { PathBuf::from(path) };
+    let root = real(&root);
+    let Ok(inner) = written.strip_prefix(&root) else { return false };
+    if inner.components().any(|c| is_hidden(&c.as_os_str().to_string_lossy())) {
+        return false;
+    }
+    if !is_pattern {
+        return true;
+    }
+    // What stands behind the fixed part, below the real root; a folder that matches is read with all below it.
+    let wild = path.strip_prefix(&*fixed_part(path).to_string_lossy()).unwrap_or(path).trim_start_matches('/');
+    let Ok(pattern) = glob::Pattern::new(wild) else { return false };
+    let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
+    let ends_as = |ending: &str| inner.with_extension(ending);
+    ["json", "csv"].iter().any(|ending| {
+        ends_as(ending).ancestors().any(|p| !p.as_os_str().is_empty() && pattern.matches_path_with(p, options))
+    })
+}
+
+/// A path without links and `..`, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for there in path.ancestors() {
+        if let Ok(found) = there.canonicalize() {
+            return found.join(path.strip_prefix(there).unwrap_or(Path::new("")));
+        }
+    }
+    path
+}
+
 fn is_hidden(name: &str) -> bool {
     name.starts_with(['.', '_']) && name != "." && name != ".."
 }
@@ -108,6 +142,42 @@ mod tests {
 
     fn ids(path: &str) -> Vec<String> {
         files(path, true).unwrap().into_iter().map(|f| f.id).collect()
+    }
+
+    #[test]
+    fn a_path_covers_a_folder_that_it_would_read() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("in/sub")).unwrap();
+        std::fs::write(dir.path().join("in/one.json"), "").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("in"), dir.path().join("link")).unwrap();
+        let at = |path: &str| format!("{}/{path}", dir.path().display());
+        let covered = |path: &str, folder: &str| covers(&at(path), &at(folder));
+        for (path, folder) in [
+            ("in", "in"),
+            ("in", "./in"),
+            ("in", "in/sub"),
+            ("in", "in/new/deep"),
+            ("link", "in/sub"),
+            ("in/*", "in"),
+            ("in/*.json", "in"),
+            ("in/**/*.csv", "in/sub"),
+            ("*", "in"),
+            ("i?/part-*", "in"),
+            ("in/s*", "in/sub"),
+        ] {
+            assert!(covered(path, folder), "{path} reads what goes into {folder}");
+        }
+        for (path, folder) in [
+            ("in", "out"),
+            ("in/sub", "in"),
+            ("in/one.json", "in"),
+            ("in", "in/.hidden"),
+            ("in/*.json", "in/sub"),
+            ("in/a*", "in"),
+            ("in/*.txt", "in"),
+        ] {
+            assert!(!covered(path, folder), "{path} does not read what goes into {folder}");
+        }
     }
 
     #[test]

@@ -76,11 +76,17 @@ impl Connector for Filesystem {
             accepts: format.accepts(),
             delivery: Delivery::ExactlyOnce,
             needs_net: true,
+            key: None,
             metadata: vec![],
         })
     }
 
-    fn open_source(&self, tables: &[SourceTable]) -> Result<Arc<dyn Source>> {
+    fn reads_back(&self, source: &TableDef, sink: &TableDef) -> Result<bool> {
+        let (source, sink) = (FileOptions::of(source)?, FileOptions::of(sink)?);
+        Ok(glob::covers(&source.path, &sink.path))
+    }
+
+    fn open_source(&self, tables: &[SourceTable], _: &JobId) -> Result<Arc<dyn Source>> {
         let [table] = tables else {
             return Err(Error::internal("a filesystem source reads one table"));
         };

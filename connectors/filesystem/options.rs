@@ -14,7 +14,7 @@ const OPTIONS: &[OptionSpec] = &[
         OptionKind::Text,
         "reading: a file, a folder with all below it, or a glob; writing: a folder",
     ),
-    OptionSpec::required("format", OptionKind::Text, "how rows stand in the files: csv, json or debezium-json"),
+    OptionSpec::required("format", OptionKind::Text, "how rows stand in the files: csv, json, debezium-json or raw"),
     OptionSpec::optional(
         "source.monitor-interval",
         OptionKind::Duration,

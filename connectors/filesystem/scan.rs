@@ -21,6 +21,9 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// The longest record; what is longer is taken for a file of another kind.
 const RECORD_BYTES_MAX: usize = 64 << 20;
 
+/// May stand before the first byte of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A file that this worker reads.
 #[derive(Debug, Clone)]
 pub struct Assigned {
@@ -52,6 +55,9 @@ impl From<Error> for Stop {
 
 pub struct Scan {
     table: String,
+    /// In lower case.
+    column_names: Vec<String>,
+    format: String,
     compression: String,
     /// How often to look whether files have grown; `None`: bounded.
     follow: Option<Duration>,
@@ -89,6 +95,8 @@ impl Scan {
         let by_bytes = (cx.piece_bytes_max / assembly.row_bytes.max(1)).max(1);
         Ok(Scan {
             table: table.def.name.clone(),
+            column_names: table.def.columns.iter().map(|c| c.column.name.to_lowercase()).collect(),
+            format: options.format.clone(),
             compression: options.compression.clone(),
             follow: options.monitor_interval,
             decoder: thalweg_formats::format(&options.format)?.decoder(&table.def, &assembly.decoded)?,
@@ -116,6 +124,11 @@ impl Scan {
     fn read_all(&mut self) -> Result<(), Stop> {
         loop {
             while let Some(mut file) = self.waiting.pop_front() {
+                if self.follow.is_some() && file.position.bytes == 0 && !file.path.exists() {
+                    let (table, path) = (&self.table, file.path.display());
+                    tracing::warn!(event = "file_gone", "table {table}: {path} was removed before it was read");
+                    continue;
+                }
                 self.read_file(&mut file)?;
                 self.take_assigned()?;
                 if self.follow.is_some() && self.compression_of(&file) == Compression::None {
@@ -179,7 +192,8 @@ impl Scan {
         let compression = self.compression_of(file);
         let bounded = self.follow.is_none() || compression != Compression::None;
         let Opened { mut input, facts, position } =
-            file::open(&file.path, file.position, compression, self.decoder.has_header())?;
+            file::open(&file.path, file.position, compression, self.decoder.has_header())
+                .map_err(|e| e.context(format_args!("table {}", self.table)))?;
         file.position = position;
         self.buffer.clear();
         self.start = 0;
@@ -195,6 +209,10 @@ impl Scan {
             if !at_end && (needs_more || self.buffer.len() - self.start < BLOCK_BYTES / 4) {
                 at_end = self.fill(file, input.as_mut())? == 0;
                 needs_more = false;
+                if file.position.bytes == 0 && self.buffer.starts_with(BYTE_ORDER_MARK) {
+                    self.start = BYTE_ORDER_MARK.len();
+                    file.position.bytes = BYTE_ORDER_MARK.len() as u64;
+                }
             }
             let there = &self.buffer[self.start..];
             let cut = if long { there.len() } else { there.len().min(self.bytes_max) };
@@ -264,7 +282,7 @@ impl Scan {
         self.buffer.drain(..self.start);
         self.start = 0;
         let fail = |e| {
-            let e = file::failed(&file.path, e);
+            let e = file::failed(&file.path, e).context(format_args!("table {}", self.table));
             // A compressed stream that is broken stays so.
             if Compression::of(&self.compression, &file.path) == Compression::None { e } else { e.permanent() }
         };
@@ -297,7 +315,46 @@ impl Scan {
     }
 
     fn bad_record(&self, file: &Assigned, bad: thalweg_connector_api::format::BadRecord) -> Error {
-        bad.error.context(self.place(file))
+        let is_first = file.position.records + self.decoder.records() == 0;
+        let hint = is_first.then(|| self.hint(file)).flatten();
+        hint.into_iter().fold(bad.error.context(self.place(file)), Error::note)
+    }
+
+    /// What a file seems to be whose first record cannot be read.
+    fn hint(&self, file: &Assigned) -> Option<String> {
+        let there = &self.buffer[self.start..];
+        let line = there.split(|b| *b == b'\n').next().unwrap_or_default();
+        if self.compression_of(file) == Compression::None {
+            let magic: [(&[u8], &str); 2] = [(b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd")];
+            if let Some((_, name)) = magic.iter().find(|(magic, _)| there.starts_with(magic)) {
+                return Some(format!("the file is compressed: 'compression' = '{name}' reads it"));
+            }
+        }
+        if there.starts_with(b"\xff\xfe") || there.starts_with(b"\xfe\xff") {
+            return Some(
+                "the file is UTF-16: only UTF-8 can be read (iconv -f UTF-16 -t UTF-8 converts it)".to_owned(),
+            );
+        }
+        match self.format.as_str() {
+            "csv" if !self.decoder.has_header() => {
+                let line = String::from_utf8_lossy(line).to_lowercase();
+                let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+                words
+                    .any(|w| self.column_names.iter().any(|n| n == w))
+                    .then(|| "if the first line names the columns: 'csv.header' = 'true'".to_owned())
+            }
+            "csv" => None,
+            _ => {
+                let line = line.trim_ascii();
+                let (opens, closes) = (line.first()?, line.last()?);
+                let is_cut = matches!((opens, closes), (b'{', c) if *c != b'}')
+                    || matches!((opens, closes), (b'[', c) if *c != b']');
+                is_cut.then(|| {
+                    "each line must be whole: `jq -c .` puts an object on one line, `jq -c '.[]'` each of an array"
+                        .to_owned()
+                })
+            }
+        }
     }
 
     fn too_long(&self, file: &Assigned) -> Error {

@@ -53,7 +53,18 @@ impl FileSink {
     pub fn open(table: &TableDef) -> Result<Self> {
         let options = FileOptions::of(table)?;
         options.not_partitioned(table)?;
-        let ending = if options.format == "csv" { "csv" } else { "json" };
+        if !["auto", "none"].iter().any(|c| options.compression.eq_ignore_ascii_case(c)) {
+            return Err(Error::unsupported(format!(
+                "table {}: 'compression' = '{}' is for reading, files are written without compression",
+                table.name, options.compression
+            ))
+            .note("leave 'compression' out of a table that is written"));
+        }
+        let ending = match options.format.as_str() {
+            "csv" => "csv",
+            "raw" => "txt",
+            _ => "json",
+        };
         let folder = options.path();
         Ok(FileSink { table: table.clone(), folder, ending, format: options.format, token: Mutex::new(None) })
     }
@@ -81,7 +92,26 @@ impl FileSink {
     }
 
     fn failed(&self, path: &Path, e: std::io::Error) -> Error {
-        Error::from(e).context(format!("table {}: {}", self.table.name, path.display()))
+        use std::io::ErrorKind::*;
+        let advice = match e.kind() {
+            PermissionDenied | ReadOnlyFilesystem => Some("this user must be able to write there"),
+            StorageFull | QuotaExceeded => Some("free some space: what is to be written is kept"),
+            _ => None,
+        };
+        let e = Error::from(e).context(format!("table {}: {} cannot be written", self.table.name, path.display()));
+        advice.into_iter().fold(e, Error::note)
+    }
+
+    /// In a delivery. An older process that wakes up within its fencing takes a newer one's temporary files away; so what
+    /// vanishes is not lost, and is written again.
+    fn failed_to_deliver(&self, job: &JobId, path: &Path, e: std::io::Error) -> Error {
+        let vanished = e.kind() == std::io::ErrorKind::NotFound;
+        let e = self.failed(path, e);
+        match self.still_owner(job) {
+            _ if !vanished => e,
+            Err(other) => other,
+            Ok(()) => e.transient(),
+        }
     }
 
     fn temporary(&self, job: &JobId, path: &Path) -> PathBuf {
@@ -94,7 +124,10 @@ impl FileSink {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Mark::Absent),
-            Err(e) => return Err(self.failed(&path, e)),
+            Err(e) => {
+                let place = format!("table {}: {} cannot be read", self.table.name, path.display());
+                return Err(Error::from(e).context(place));
+            }
         };
         let stored: StoredMark = serde_json::from_slice(&text).map_err(|e| {
             Error::checkpoint(format!("table {}: {} is damaged: {e}", self.table.name, path.display())).note(
@@ -148,8 +181,18 @@ impl FileSink {
         }
     }
 
-    /// Writes a segment's file under a temporary name; `None` if it has no rows.
+    /// Writes a segment's file under a temporary name; `None` if it has no rows. What fails leaves no half file behind:
+    /// on a full disk that would be the last of its space.
     async fn write_part(&self, job: &JobId, segment: &Segment, target: &Path) -> Result<Option<PathBuf>> {
+        let result = self.write_temporary(job, segment, target).await;
+        if result.is_err() {
+            let temporary = self.temporary(job, target);
+            let _ = blocking(move || fs::remove_file(temporary)).await;
+        }
+        result
+    }
+
+    async fn write_temporary(&self, job: &JobId, segment: &Segment, target: &Path) -> Result<Option<PathBuf>> {
         let temporary = self.temporary(job, target);
         let mut out: Option<File> = None;
         let mut buffer: Vec<u8> = vec![];
@@ -173,14 +216,14 @@ impl FileSink {
                     file.write_all(&bytes)?;
                     Ok(file)
                 };
-                out = Some(blocking(write).await?.map_err(|e| self.failed(&temporary, e))?);
+                out = Some(blocking(write).await?.map_err(|e| self.failed_to_deliver(job, &temporary, e))?);
             }
             if at_end {
                 break;
             }
         }
         let Some(file) = out else { return Ok(None) };
-        blocking(move || file.sync_all()).await?.map_err(|e| self.failed(&temporary, e))?;
+        blocking(move || file.sync_all()).await?.map_err(|e| self.failed_to_deliver(job, &temporary, e))?;
         Ok(Some(temporary))
     }
 }
@@ -237,7 +280,7 @@ impl Sink for FileSink {
                 let to = target.clone();
                 blocking(move || fs::rename(&temporary, &to).and_then(|()| sync_folder(&to)))
                     .await?
-                    .map_err(|e| self.failed(&target, e))?;
+                    .map_err(|e| self.failed_to_deliver(job, &target, e))?;
             }
         }
         self.still_owner(job)?;
@@ -245,7 +288,7 @@ impl Sink for FileSink {
         let text = serde_json::to_vec(&stored).map_err(|e| Error::internal(e.to_string()))?;
         let path = self.mark_path(job);
         let (temporary, to) = (self.temporary(job, &path), path.clone());
-        blocking(move || replace(&temporary, &to, &text)).await?.map_err(|e| self.failed(&path, e))
+        blocking(move || replace(&temporary, &to, &text)).await?.map_err(|e| self.failed_to_deliver(job, &path, e))
     }
 }
 

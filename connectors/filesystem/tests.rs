@@ -37,7 +37,9 @@ fn table(path: &Path, format: &str, options: &[(&str, &str)]) -> TableDef {
 }
 
 fn open(def: &TableDef, columns: &[usize], with_order: bool) -> Arc<dyn Source> {
-    Filesystem.open_source(&[SourceTable { def: def.clone(), columns: columns.to_vec(), with_order }]).unwrap()
+    Filesystem
+        .open_source(&[SourceTable { def: def.clone(), columns: columns.to_vec(), with_order }], &JobId("j".to_owned()))
+        .unwrap()
 }
 
 async fn rows(def: &TableDef) -> Result<Rows, Error> {
@@ -164,7 +166,14 @@ async fn followed_files_are_read_on_in_whole_lines_and_new_ones_are_found() {
     let source = open(&def, &[0], false);
     assert_eq!(source.discovery_interval(), Some(Duration::from_millis(10)));
     let splits = source.splits().await.unwrap();
-    let cx = ReaderCx { worker: 0, workers: 1, piece_rows_max: 100, piece_bytes_max: 1000 };
+    let cx = ReaderCx {
+        job_name: "j".to_owned(),
+        status: Default::default(),
+        worker: 0,
+        workers: 1,
+        piece_rows_max: 100,
+        piece_bytes_max: 1000,
+    };
     let mut reader = source.reader(splits.iter().cloned().map(|s| (s, None)).collect(), cx).unwrap();
     let mut append = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
     let next = async |reader: &mut Box<dyn thalweg_connector_api::Reader>| {
@@ -240,6 +249,12 @@ fn wrong_options_are_refused() {
     assert!(refused(&table(path, "json", &[("csv.header", "true")])).contains("has no option 'csv.header'"));
     assert!(refused(&table(path, "json", &[("scan.rate-limit", "0")])).contains("must be above 0"));
     assert!(refused(&table(Path::new("s3://b/x"), "json", &[])).contains("only local files"));
+    let written = |compression: &str| {
+        let def = table(path, "json", &[("compression", compression)]);
+        Filesystem.open_sink(&def, &JobId("j".to_owned())).err().map(|e| e.to_string())
+    };
+    assert!(written("gzip").unwrap().contains("'compression' = 'gzip' is for reading"));
+    assert_eq!((written("none"), written("auto")), (None, None));
     let mut def = table(path, "json", &[]);
     def.options.remove("format");
     assert!(refused(&def).contains("needs the option 'format'"));
@@ -310,6 +325,43 @@ async fn a_crash_between_file_and_mark_is_cured_by_the_next_delivery() {
     assert!(sink.fence(&job).await.unwrap_err().to_string().contains("is damaged"));
 }
 
+/// A segment in whose middle another process takes the temporary files away.
+struct Taken {
+    hidden: std::path::PathBuf,
+}
+
+impl thalweg_connector_api::sink::SegmentChunks for Taken {
+    fn read(&self) -> futures::stream::BoxStream<'_, thalweg_core::Result<Bytes>> {
+        let chunk = |n: usize| {
+            if n == 1 {
+                let files = std::fs::read_dir(&self.hidden).unwrap().map(|f| f.unwrap().path());
+                files
+                    .filter(|f| f.extension().is_some_and(|e| e == "tmp"))
+                    .for_each(|f| std::fs::remove_file(f).unwrap());
+            }
+            Ok(Bytes::from("1,x\n".repeat(1 << 20)))
+        };
+        futures::StreamExt::boxed(futures::stream::iter((0..2).map(chunk)))
+    }
+}
+
+#[tokio::test]
+async fn a_temporary_file_that_another_process_takes_away_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let job = JobId("aaaaaaaabbbbbbbbccccccccdddddddd".to_owned());
+    let mark = thalweg_core::mark::Mark::At { job: job.clone(), segment: 1 };
+    let sink = Filesystem.open_sink(&table(dir.path(), "csv", &[]), &job).unwrap();
+    sink.fence(&job).await.unwrap();
+    let segment = || thalweg_connector_api::conformance::segment(1, vec![Bytes::from("1,x\n")]);
+    let taken = Taken { hidden: dir.path().join(".thalweg") };
+    let taken = thalweg_connector_api::Segment { chunks: Box::new(taken), ..segment() };
+    let e = sink.deliver(&[taken], &mark).await.unwrap_err();
+    assert!(e.is_transient(), "{e}");
+    sink.fence(&job).await.unwrap();
+    sink.deliver(&[segment()], &mark).await.unwrap();
+    assert_eq!(parts(dir.path()).len(), 1);
+}
+
 #[tokio::test]
 async fn output_into_a_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -331,7 +383,8 @@ async fn rows_are_encoded_and_null_in_not_null_is_refused() {
     let batch = pieces[0].changes[0].1.batch.clone();
     let rows = RowChanges { batch, kinds: Some(vec![RowKind::Insert, RowKind::Delete]) };
     let tick = Tick { id: 1, kind: TickKind::Plain, wall_clock_us: 0 };
-    let cx = || EncodeCx { worker: 0, workers: 1, job_name: "j".to_owned() };
+    let cx =
+        || EncodeCx { worker: 0, workers: 1, job_name: "j".to_owned(), changes: false, facts: serde_json::Value::Null };
     let job = JobId("a".to_owned());
     let mut out = vec![];
     Filesystem.open_sink(&def, &job).unwrap().encoder(cx()).unwrap().encode(&tick, &rows, &mut out).unwrap();
@@ -351,7 +404,14 @@ async fn files_are_read_fast() {
     let def = table(dir.path(), "json", &[]);
     let source = open(&def, &[0, 1], false);
     let splits = source.splits().await.unwrap().into_iter().map(|s| (s, None)).collect();
-    let cx = ReaderCx { worker: 0, workers: 1, piece_rows_max: 8192, piece_bytes_max: 1 << 20 };
+    let cx = ReaderCx {
+        job_name: "j".to_owned(),
+        status: Default::default(),
+        worker: 0,
+        workers: 1,
+        piece_rows_max: 8192,
+        piece_bytes_max: 1 << 20,
+    };
     let start = Instant::now();
     let mut reader = source.reader(splits, cx).unwrap();
     let mut rows = 0;

@@ -30,6 +30,8 @@ pub struct Cells {
     pub path: String,
     pub ty: SqlType,
     nullable: bool,
+    /// NULL for NOT NULL is a value that nobody looks at, no error.
+    pub may_be_meaningless: bool,
     len: usize,
     /// Rows that are NULL, ascending: nothing to do for the others.
     null_rows: Vec<u32>,
@@ -135,7 +137,7 @@ impl Cells {
                 return Err(Error::unsupported(format!("column {path}: {ty} cannot be read or written")));
             }
         };
-        Ok(Cells { path, ty: ty.clone(), nullable, len: 0, null_rows: vec![], values })
+        Ok(Cells { path, ty: ty.clone(), nullable, may_be_meaningless: false, len: 0, null_rows: vec![], values })
     }
 
     pub fn len(&self) -> usize {
@@ -179,6 +181,10 @@ impl Cells {
     #[inline]
     pub fn push_null(&mut self) -> Result<(), Reject> {
         if !self.nullable {
+            if self.may_be_meaningless {
+                self.push_meaningless();
+                return Ok(());
+            }
             return Err(Reject(format!("column {}: NULL in a NOT NULL column", self.path).into()));
         }
         self.push_filler();
@@ -188,6 +194,22 @@ impl Cells {
     /// NULL, also into NOT NULL: beneath a NULL row.
     fn push_filler(&mut self) {
         self.null_rows.push(self.len as u32);
+        self.push_zero();
+    }
+
+    /// NULL, or zero if the column is NOT NULL: a value that nobody looks at.
+    pub fn push_meaningless(&mut self) {
+        if self.nullable {
+            return self.push_filler();
+        }
+        if let Values::Row(columns) = &mut self.values {
+            self.len += 1;
+            return columns.iter_mut().for_each(Cells::push_meaningless);
+        }
+        self.push_zero();
+    }
+
+    fn push_zero(&mut self) {
         self.len += 1;
         match &mut self.values {
             Values::Boolean(v) => v.push(false),

@@ -53,20 +53,15 @@ impl Format for DebeziumJson {
     }
 
     fn decoder(&self, table: &TableDef, columns: &[usize]) -> Result<Box<dyn Decoder>> {
-        no_such_columns(table, columns)?;
-        checked(self, table, |options| {
-            let ignore_parse_errors = options.bool("ignore-parse-errors");
-            let rules = FieldRules { ignore_parse_errors, fail_on_missing_field: false, standard: standard(options) };
-            Ok(Box::new(DebeziumDecoder {
-                rows: RowReader::new(table, columns, rules)?,
-                schema_include: options.bool("schema-include"),
-                ignore_parse_errors,
-                weights: vec![],
-                record_of: vec![],
-                records: 0,
-                skipped: 0,
-            }) as Box<dyn Decoder>)
-        })
+        Ok(Box::new(self.any_decoder(table, columns, None)?))
+    }
+
+    fn upsert_decoder(&self, table: &TableDef, columns: &[usize]) -> Result<Option<Box<dyn Decoder>>> {
+        let place = |k: &usize| {
+            columns.iter().position(|c| c == k).ok_or_else(|| Error::internal("upserts are read with their key"))
+        };
+        let key = table.primary_key.iter().map(place).collect::<Result<Vec<_>>>()?;
+        Ok(Some(Box::new(self.any_decoder(table, columns, Some(key))?)))
     }
 
     fn encoder(&self, table: &TableDef) -> Result<Box<dyn RowEncoder>> {
@@ -78,6 +73,27 @@ impl Format for DebeziumJson {
                 )));
             }
             Ok(Box::new(DebeziumEncoder(ObjectWriter::new(table, write_rules(options)))) as Box<dyn RowEncoder>)
+        })
+    }
+}
+
+impl DebeziumJson {
+    /// `key`: whoever reads keeps the rows; of what was before these columns are enough.
+    fn any_decoder(&self, table: &TableDef, columns: &[usize], key: Option<Vec<usize>>) -> Result<DebeziumDecoder> {
+        no_such_columns(table, columns)?;
+        checked(self, table, |options| {
+            let ignore_parse_errors = options.bool("ignore-parse-errors");
+            let rules = FieldRules { ignore_parse_errors, fail_on_missing_field: false, standard: standard(options) };
+            Ok(DebeziumDecoder {
+                rows: RowReader::new(table, columns, rules)?,
+                schema_include: options.bool("schema-include"),
+                ignore_parse_errors,
+                key,
+                weights: vec![],
+                record_of: vec![],
+                records: 0,
+                skipped: 0,
+            })
         })
     }
 }
@@ -102,6 +118,8 @@ struct DebeziumDecoder {
     rows: RowReader,
     schema_include: bool,
     ignore_parse_errors: bool,
+    /// Of what was before only these columns count; it may be left out of an update.
+    key: Option<Vec<usize>>,
     weights: Vec<i64>,
     record_of: Vec<u32>,
     records: u32,
@@ -152,6 +170,14 @@ impl DebeziumDecoder {
         }
     }
 
+    fn read_image(&mut self, json: &mut Json<'_>, image: Image) -> Result<(), Fail> {
+        if self.key.is_none() {
+            return self.rows.read_object(json);
+        }
+        self.rows.only_key_counts(self.key.as_deref().filter(|_| image == Image::Before));
+        self.rows.read_object(json)
+    }
+
     fn images(&mut self, json: &mut Json<'_>) -> Result<bool, Fail> {
         let mut images = [None, None];
         let mut read = 0;
@@ -178,7 +204,7 @@ impl DebeziumDecoder {
             if read == 2 {
                 return Ok(false);
             }
-            self.rows.read_object(json)?;
+            self.read_image(json, image)?;
             images[read] = Some(image);
             read += 1;
             Ok(true)
@@ -186,6 +212,7 @@ impl DebeziumDecoder {
         let weights: &[i64] = match (op, images) {
             (b'c' | b'r', [Some(Image::After), None]) => &[1],
             (b'u', [Some(Image::Before), Some(Image::After)]) => &[-1, 1],
+            (b'u', [Some(Image::After), None]) if self.key.is_some() => &[1],
             (b'd', [Some(Image::Before), None]) => &[-1],
             _ => return Ok(false),
         };
@@ -243,6 +270,7 @@ impl DebeziumDecoder {
         let op = &line[op_at..json.at];
         let needs: &[(Image, i64)] = match op {
             b"\"c\"" | b"\"r\"" => &[(Image::After, 1)],
+            b"\"u\"" if self.key.is_some() && found.before.is_none() => &[(Image::After, 1)],
             b"\"u\"" => &[(Image::Before, -1), (Image::After, 1)],
             b"\"d\"" => &[(Image::Before, -1)],
             _ => return Err(reject(format!("operation {} is none of c, r, u, d", shorten(op)))),
@@ -262,10 +290,32 @@ impl DebeziumDecoder {
                     .ok_or_else(|| reject(format!("the event of operation {} has no field after", shorten(op))))?,
             };
             json.at = at;
-            self.rows.read_object(&mut json)?;
+            self.read_image(&mut json, *image)?;
             self.weights.push(*weight);
         }
         Ok(())
+    }
+}
+
+impl DebeziumDecoder {
+    /// One record and its rows, or what is wrong with it.
+    fn one(&mut self, line: &[u8]) -> Result<(), Error> {
+        let rows = self.rows.rows();
+        if let Err(fail) = self.line(line) {
+            self.rows.truncate(rows);
+            self.weights.truncate(rows);
+            if !self.ignore_parse_errors {
+                return Err(bad_row("debezium-json", &fail.message(), line));
+            }
+            self.skipped += 1;
+        }
+        self.end_record();
+        Ok(())
+    }
+
+    fn end_record(&mut self) {
+        self.record_of.resize(self.rows.rows(), self.records);
+        self.records += 1;
     }
 }
 
@@ -328,22 +378,28 @@ impl Decoder for DebeziumDecoder {
                 None if last => (rest, rest.len()),
                 None => break,
             };
-            let rows = self.rows.rows();
-            if let Err(fail) = self.line(line) {
-                self.rows.truncate(rows);
-                self.weights.truncate(rows);
-                if !self.ignore_parse_errors {
-                    let records_before = u64::from(self.records - records_at_start);
-                    let error = bad_row("debezium-json", &fail.message(), line);
-                    return Err(BadRecord { offset: at, records_before, error });
-                }
-                self.skipped += 1;
+            if let Err(error) = self.one(line) {
+                let records_before = u64::from(self.records - records_at_start);
+                return Err(BadRecord { offset: at, records_before, error });
             }
-            self.record_of.resize(self.rows.rows(), self.records);
-            self.records += 1;
             at += used;
         }
         Ok(at)
+    }
+
+    fn decode_record(&mut self, record: &[u8]) -> Result<(), BadRecord> {
+        Ok(self.one(record)?)
+    }
+
+    fn decode_null(&mut self) -> Result<(), BadRecord> {
+        self.end_record();
+        Ok(())
+    }
+
+    fn push_filler(&mut self) {
+        self.rows.push_filler();
+        self.weights.push(1);
+        self.end_record();
     }
 
     fn rows(&self) -> usize {

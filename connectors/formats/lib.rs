@@ -8,6 +8,7 @@ mod csv;
 mod debezium_json;
 mod json;
 mod number;
+mod raw;
 mod scan;
 mod time;
 mod view;
@@ -25,7 +26,7 @@ use thalweg_core::options::{OptionSpec, Options};
 use thalweg_core::table::{ColumnKind, TableDef};
 use thalweg_core::{Error, Result};
 
-static FORMATS: &[&(dyn Format + 'static)] = &[&csv::Csv, &debezium_json::DebeziumJson, &json::Json];
+static FORMATS: &[&(dyn Format + 'static)] = &[&csv::Csv, &debezium_json::DebeziumJson, &json::Json, &raw::Raw];
 
 /// The names of all formats.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -15,7 +15,7 @@ pub struct Facts {
     pub sink: String,
     /// The storage has it on record that the target has the segments up to this number; 0: none.
     pub recorded: u64,
-    /// Number of the last segment that was ever staged; 0: none.
+    /// The last segment that may have been given to the target: all that was staged before, and what this attempt gave it.
     pub last_staged: u64,
     /// The segments that the storage still holds, whether recorded as delivered or not; `None`: none.
     pub held: Option<RangeInclusive<u64>>,
@@ -58,31 +58,32 @@ pub enum Refusal {
 /// The table of the protocol, line by line.
 pub fn decide(facts: &Facts) -> Decision {
     let Facts { recorded, last_staged, .. } = *facts;
-    let known = match (&facts.mark, facts.assume_delivered) {
-        (Mark::At { job, .. }, _) if *job != facts.job => {
+    let bad = |assumed| Decision::Refuse(Refusal::BadAssumption { assumed, recorded, last_staged });
+    // The user's word is for those sinks of the job that are in doubt; the others say themselves what they have.
+    let known = match &facts.mark {
+        Mark::At { job, .. } if *job != facts.job => {
             return Decision::Refuse(Refusal::OtherJob { job: job.clone() });
         }
-        (Mark::At { segment: mark, .. }, _) if *mark > last_staged => {
+        Mark::At { segment: mark, .. } if *mark > last_staged => {
             return Decision::Refuse(Refusal::TargetIsAhead { mark: *mark, last_staged });
         }
-        (Mark::At { segment: mark, .. }, None) if *mark < recorded => {
-            let held = facts.held.clone().and_then(|h| above(&h, *mark));
-            return Decision::Refuse(Refusal::TargetLostSegments { recorded, mark: *mark, held });
-        }
-        (Mark::At { segment: mark, .. }, None) => *mark,
-        (Mark::At { segment: mark, .. }, Some(assumed)) if assumed < *mark => {
-            return Decision::Refuse(Refusal::BadAssumption { assumed, recorded, last_staged });
-        }
-        (_, Some(assumed)) if assumed > last_staged => {
-            return Decision::Refuse(Refusal::BadAssumption { assumed, recorded, last_staged });
-        }
-        (_, Some(assumed)) => assumed,
-        (Mark::Absent, None) if !facts.keeps_mark => recorded,
-        (Mark::Absent, None) if recorded == 0 => 0,
-        (Mark::Absent, None) if recorded >= last_staged => return Decision::Nothing { write_mark: true },
-        (Mark::Absent, None) => {
-            return Decision::Refuse(Refusal::InDoubt { segments: recorded + 1..=last_staged });
-        }
+        Mark::At { segment: mark, .. } if *mark >= recorded => *mark,
+        Mark::At { segment: mark, .. } => match facts.assume_delivered {
+            None => {
+                let held = facts.held.clone().and_then(|h| above(&h, *mark));
+                return Decision::Refuse(Refusal::TargetLostSegments { recorded, mark: *mark, held });
+            }
+            Some(assumed) if assumed < *mark || assumed > last_staged => return bad(assumed),
+            Some(assumed) => assumed,
+        },
+        Mark::Absent if !facts.keeps_mark => recorded,
+        Mark::Absent if recorded > 0 && recorded >= last_staged => return Decision::Nothing { write_mark: true },
+        Mark::Absent => match facts.assume_delivered {
+            Some(assumed) if assumed > last_staged => return bad(assumed),
+            Some(assumed) => assumed,
+            None if recorded == 0 => 0,
+            None => return Decision::Refuse(Refusal::InDoubt { segments: recorded + 1..=last_staged }),
+        },
     };
     if known >= last_staged {
         // By the user's word the target has everything, but its mark does not say so.
@@ -306,7 +307,12 @@ mod tests {
         assert_eq!(with(2, None, LAST), Decision::Nothing { write_mark: true });
         assert_eq!(with(4, Some(1), 4), Decision::Deliver { from: 5 });
         assert!(matches!(with(2, None, LAST + 1), Decision::Refuse(Refusal::BadAssumption { .. })));
-        assert!(matches!(with(2, Some(3), 2), Decision::Refuse(Refusal::BadAssumption { .. })));
+        assert!(matches!(with(4, Some(3), 2), Decision::Refuse(Refusal::BadAssumption { .. })));
+        // Another sink is meant: this one is not in doubt.
+        for assumed in 0..=LAST + 1 {
+            assert_eq!(with(2, Some(3), assumed), Decision::Deliver { from: 4 });
+            assert_eq!(with(LAST, None, assumed), Decision::Nothing { write_mark: true });
+        }
         // Segment 2 was deleted when it was recorded as delivered.
         assert_eq!(with(2, None, 1), Decision::Refuse(Refusal::NotHeld { segments: 2..=LAST, held: Some(3..=LAST) }));
     }

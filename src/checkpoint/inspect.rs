@@ -13,6 +13,7 @@ use crate::attempt::recorded_delivered;
 use crate::job;
 use crate::layout;
 use crate::manifest::{Kind, Manifest};
+use crate::segments::SinkLog;
 use crate::storage::Storage;
 
 /// One job of a directory.
@@ -44,6 +45,7 @@ pub struct CheckpointSummary {
     pub engine: String,
     pub workers: usize,
     pub state_bytes: u64,
+    /// Not known to be delivered, as of now.
     pub pending_segments: usize,
     pub finished: bool,
 }
@@ -94,6 +96,12 @@ pub async fn list(checkpoints: &Path) -> Result<Vec<JobListing>> {
             let content = match storage.manifest(number).await {
                 Ok(m) => {
                     listing.name = Some(m.job_name.clone());
+                    // Delivered since the manifest was written.
+                    let delivered = recorded_delivered(&storage, &m).await.unwrap_or_default();
+                    let waits = |s: &SinkLog| {
+                        let delivered = delivered.get(&s.sink).copied().unwrap_or(0);
+                        s.pending.iter().filter(|p| p.number > delivered).count()
+                    };
                     Ok(CheckpointSummary {
                         kind: m.kind,
                         tick: m.tick,
@@ -101,7 +109,7 @@ pub async fn list(checkpoints: &Path) -> Result<Vec<JobListing>> {
                         engine: m.engine.clone(),
                         workers: m.workers,
                         state_bytes: m.state_bytes(),
-                        pending_segments: m.sinks.iter().map(|s| s.pending.len()).sum(),
+                        pending_segments: m.sinks.iter().map(waits).sum(),
                         finished: m.finished,
                     })
                 }
@@ -153,6 +161,14 @@ pub async fn open_path(path: &Path) -> Result<(std::sync::Arc<Storage>, Manifest
         let manifest = storage.manifest(number).await?;
         return Ok((storage, manifest));
     }
+    let none = || {
+        Error::checkpoint(format!("there is no checkpoint at {}", path.display()))
+            .note("give a manifest file, the folder of a job, or a directory with one job")
+            .note("`thalweg checkpoint list DIR` shows them")
+    };
+    if !path.is_dir() {
+        return Err(none());
+    }
     let mut candidates = vec![];
     for dir in [path.to_owned(), layout::checkpoints_dir(path)] {
         candidates.extend(job::job_ids(&dir)?.into_iter().map(|id| layout::job_root(&dir, &id)));
@@ -169,8 +185,7 @@ pub async fn open_path(path: &Path) -> Result<(std::sync::Arc<Storage>, Manifest
     let storage = Storage::open_existing(&root)?;
     match storage.newest().await? {
         Some(manifest) => Ok((storage, manifest)),
-        None => Err(Error::checkpoint(format!("there is no checkpoint in {}", path.display()))
-            .note("give a directory, a job's folder in it, or a MANIFEST-….json")),
+        None => Err(none()),
     }
 }
 
@@ -212,14 +227,14 @@ fn table(manifest: &Manifest, name: &TableName, spec: &thalweg_core::state::Stat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attempt::{Attempt, new_job_id};
+    use crate::attempt::{Attempt, AttemptId, new_job_id};
     use crate::manifest::tests::manifest;
 
     async fn job(dir: &Path, name: &str) -> (JobId, Attempt) {
         let id = new_job_id();
         let storage = Storage::open(&layout::job_root(&layout::checkpoints_dir(dir), &id)).unwrap();
         let first = Manifest { job_name: name.into(), job: id.clone(), ..manifest("", 1) };
-        let (mut attempt, first) = Attempt::first(storage, first).await.unwrap();
+        let (mut attempt, first) = Attempt::first(storage, AttemptId::after(None), first).await.unwrap();
         let file = dir.join("file");
         std::fs::write(&file, b"state").unwrap();
         let object = layout::state_file(attempt.id(), 0, 0, None, "000012.sst");
@@ -278,7 +293,7 @@ mod tests {
         // Into a new job: files of its own, which stay when the old job's go.
         let (storage, from) = open_path(&root).await.unwrap();
         let (_, to) = job(dir.path(), "b").await;
-        let shards = crate::attempt::adopt_state(&storage, &from, &to).await.unwrap();
+        let shards = crate::attempt::adopt_state(&storage, &from, to.storage(), to.id()).await.unwrap();
         std::fs::remove_dir_all(&root).unwrap();
         assert_eq!(to.storage().get(&shards[0].files[0].object).await.unwrap(), "state");
         drop(attempt);

@@ -1,5 +1,6 @@
 //! Which stored job a job of a script is.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use thalweg_core::mark::JobId;
@@ -9,6 +10,9 @@ use thalweg_graph::OperatorId;
 use crate::layout;
 use crate::manifest::Manifest;
 use crate::storage::Storage;
+
+/// Folder of the jobs that others have replaced, below the checkpoints directory.
+const REPLACED: &str = "replaced";
 
 /// A job in a directory, as its newest manifest tells.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,37 +36,113 @@ pub struct WantedJob {
     pub sinks: Vec<(OperatorId, String)>,
 }
 
-/// All jobs below a checkpoints directory, by name. One whose newest manifest cannot be read is an error of code
-/// `Checkpoint`: it might be the one that is looked for.
-pub async fn stored_jobs(checkpoints: &Path) -> Result<Vec<StoredJob>> {
-    let mut jobs = vec![];
+/// All jobs below a checkpoints directory.
+#[derive(Debug, Clone, Default)]
+pub struct StoredJobs {
+    /// By name.
+    pub jobs: Vec<StoredJob>,
+    /// Those whose newest manifest cannot be read, or that have lost all of theirs, and why.
+    pub unreadable: Vec<(JobId, Error)>,
+    /// Those that another one of `jobs` has replaced: they are not to go on.
+    pub replaced: Vec<JobId>,
+}
+
+impl StoredJobs {
+    /// The stored job that goes on as `wanted`, see `find`. If a job that cannot be read might be it, that is the error.
+    pub fn find(&self, wanted: &WantedJob) -> Result<Option<&StoredJob>> {
+        let found = find(&self.jobs, wanted)?;
+        let has_all = found.is_some_and(|f| wanted.sinks.iter().all(|(s, _)| f.sinks.contains(s)));
+        match self.unreadable.first() {
+            Some((_, e)) if !has_all => Err(e.clone()),
+            _ => Ok(found),
+        }
+    }
+}
+
+/// Reads the newest manifests of all jobs below a checkpoints directory.
+///
+/// # Errors
+/// The directory cannot be listed. What is wrong with a job is in the answer.
+pub async fn stored_jobs(checkpoints: &Path) -> Result<StoredJobs> {
+    let mut stored = StoredJobs::default();
     for id in job_ids(checkpoints)? {
-        let storage = Storage::open_existing(&layout::job_root(checkpoints, &id))?;
-        let Some(manifest) = storage.newest().await? else {
-            // Empty: a first attempt ended before its claim. What else is there was written after one.
-            for folder in ["state", "segments", "delivered"] {
-                if !storage.list(folder).await?.is_empty() {
-                    let root = layout::job_root(checkpoints, &id);
-                    return Err(Error::checkpoint(format!(
-                        "all manifests of the job in {} are missing",
-                        root.display()
-                    ))
+        match read_job(checkpoints, &id).await {
+            Ok(job) => stored.jobs.extend(job),
+            Err(e) => stored.unreadable.push((id, e)),
+        }
+    }
+    let replaced: BTreeSet<JobId> = stored.jobs.iter().flat_map(|j| j.manifest.replaces.clone()).collect();
+    for list in
+        [stored.jobs.iter().map(|j| &j.id).collect::<Vec<_>>(), stored.unreadable.iter().map(|u| &u.0).collect()]
+    {
+        stored.replaced.extend(list.into_iter().filter(|id| replaced.contains(id)).cloned());
+    }
+    stored.jobs.retain(|j| !replaced.contains(&j.id));
+    stored.unreadable.retain(|(id, _)| !replaced.contains(id));
+    stored.jobs.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    Ok(stored)
+}
+
+/// `None`: no job has begun there.
+async fn read_job(checkpoints: &Path, id: &JobId) -> Result<Option<StoredJob>> {
+    let root = layout::job_root(checkpoints, id);
+    let storage = Storage::open_existing(&root)?;
+    let Some(manifest) = storage.newest().await? else {
+        // A first attempt ended before its claim, with or without another job's state. What else is there was written
+        // after a claim.
+        if storage.local_path(layout::ADOPTING).exists() {
+            return Ok(None);
+        }
+        for folder in ["state", "segments", "delivered"] {
+            if !storage.list(folder).await?.is_empty() {
+                return Err(Error::checkpoint(format!("all manifests of the job in {} are missing", root.display()))
                     .note("restore the newest MANIFEST-….json from a backup")
                     .note("or move that folder away: the job then begins anew, and its sinks get everything again"));
-                }
             }
-            continue;
-        };
-        jobs.push(StoredJob {
-            id,
-            name: manifest.job_name.clone(),
-            is_named: manifest.is_named,
-            sinks: manifest.sinks.iter().map(|s| s.sink).collect(),
-            manifest,
-        });
+        }
+        return Ok(None);
+    };
+    Ok(Some(StoredJob {
+        id: id.clone(),
+        name: manifest.job_name.clone(),
+        is_named: manifest.is_named,
+        sinks: manifest.sinks.iter().map(|s| s.sink).collect(),
+        manifest,
+    }))
+}
+
+/// Moves a job that another one has replaced out of the way; nothing of it is deleted. One that is not there is fine.
+pub fn set_aside(checkpoints: &Path, job: &JobId) -> Result<()> {
+    let to = checkpoints.join(REPLACED);
+    let moved = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&to)?;
+        std::fs::rename(layout::job_root(checkpoints, job), to.join(&job.0))
+    };
+    match moved() {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::from(e).context(format!("setting job {job} aside in {}", to.display())))
+        }
+        _ => Ok(()),
     }
-    jobs.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    Ok(jobs)
+}
+
+/// Removes what `--from` copied for jobs that never began. Only where nobody else can be about to begin one.
+pub fn remove_unbegun(checkpoints: &Path) -> Result<()> {
+    for id in job_ids(checkpoints)? {
+        let root = layout::job_root(checkpoints, &id);
+        if !root.join(layout::ADOPTING).exists() {
+            continue;
+        }
+        let names = std::fs::read_dir(&root)?.map(|e| Ok(e?.file_name().to_string_lossy().into_owned()));
+        let names = names.collect::<Result<Vec<String>>>()?;
+        if names.iter().any(|n| layout::manifest_number(n).is_some()) {
+            // It has begun, and was killed before it could say so.
+            std::fs::remove_file(root.join(layout::ADOPTING))?;
+        } else {
+            std::fs::remove_dir_all(&root)?;
+        }
+    }
+    Ok(())
 }
 
 /// Ids of all jobs below a checkpoints directory; none there is fine.
@@ -84,17 +164,23 @@ pub fn job_ids(checkpoints: &Path) -> Result<Vec<JobId>> {
     Ok(ids)
 }
 
-/// The stored job that goes on as `wanted`: the one of its `pipeline.name`, else the one that shares a sink with it. Two
-/// candidates are an error that names both.
-pub fn find<'a>(stored: &'a [StoredJob], wanted: &WantedJob) -> Result<Option<&'a StoredJob>> {
-    let shares = |job: &&StoredJob| wanted.sinks.iter().any(|(s, _)| job.sinks.contains(s));
+/// The stored jobs that could go on as `wanted`: those of its `pipeline.name`, else those that share a sink with it.
+pub fn candidates<'a>(stored: &'a [StoredJob], wanted: &WantedJob) -> Vec<&'a StoredJob> {
     let named: Vec<&StoredJob> =
         wanted.name.iter().flat_map(|n| stored.iter().filter(move |j| j.is_named && j.name == *n)).collect();
-    let candidates = if named.is_empty() { stored.iter().filter(shares).collect() } else { named };
-    match candidates[..] {
+    if named.is_empty() { stored.iter().filter(|j| shares_sink(j, wanted)).collect() } else { named }
+}
+
+fn shares_sink(job: &StoredJob, wanted: &WantedJob) -> bool {
+    wanted.sinks.iter().any(|(s, _)| job.sinks.contains(s))
+}
+
+/// The one stored job that goes on as `wanted`. Two candidates are an error that names both.
+pub fn find<'a>(stored: &'a [StoredJob], wanted: &WantedJob) -> Result<Option<&'a StoredJob>> {
+    match candidates(stored, wanted)[..] {
         [] => Ok(None),
         [one] => {
-            if let Some(other) = stored.iter().filter(shares).find(|j| j.id != one.id) {
+            if let Some(other) = stored.iter().find(|j| j.id != one.id && shares_sink(j, wanted)) {
                 let (_, sink) = wanted.sinks.iter().find(|(s, _)| other.sinks.contains(s)).expect("it shares one");
                 return Err(Error::checkpoint(format!(
                     "job {} writes to sink {sink}, which belongs to the stored job {} ({})",
@@ -178,6 +264,58 @@ mod tests {
         assert!(e.message().contains("a (1) and b (2)"), "{e:?}");
         let e = find(&jobs, &wanted(Some("a"), &[2])).unwrap_err();
         assert!(e.message().contains("out2") && e.message().contains("b (2)"), "{e:?}");
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_read_matters_only_where_it_might_be_the_one() {
+        let jobs = StoredJobs {
+            jobs: vec![stored("1", "a", false, &[1, 2])],
+            unreadable: vec![(JobId("9".into()), Error::checkpoint("damaged"))],
+            replaced: vec![],
+        };
+        let found = |w: WantedJob| jobs.find(&w).map(|j| j.map(|j| j.id.0.clone()));
+        assert_eq!(found(wanted(None, &[2])).unwrap().as_deref(), Some("1"));
+        assert_eq!(found(wanted(None, &[2, 3])).unwrap_err().message(), "damaged", "sink 3 might be its");
+        assert_eq!(found(wanted(None, &[3])).unwrap_err().message(), "damaged");
+    }
+
+    #[tokio::test]
+    async fn a_replaced_job_does_not_go_on_and_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (JobId("0".repeat(32)), JobId("1".repeat(32)));
+        for (id, replaces) in [(&old, vec![]), (&new, vec![old.clone()])] {
+            let storage = Storage::open(&layout::job_root(dir.path(), id)).unwrap();
+            let m = Manifest { replaces, ..manifest(&id.0, 1) };
+            storage.create(&layout::manifest(1), m.to_bytes().into()).await.unwrap();
+        }
+        let found = stored_jobs(dir.path()).await.unwrap();
+        assert_eq!(found.jobs.iter().map(|j| &j.id).collect::<Vec<_>>(), [&new]);
+        assert_eq!(found.replaced, std::slice::from_ref(&old));
+        set_aside(dir.path(), &old).unwrap();
+        set_aside(dir.path(), &old).unwrap();
+        assert!(stored_jobs(dir.path()).await.unwrap().replaced.is_empty());
+        assert!(dir.path().join(REPLACED).join(&old.0).join(layout::manifest(1)).exists());
+    }
+
+    #[tokio::test]
+    async fn a_job_that_never_began_is_none_and_can_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for (id, begun) in [("0", false), ("1", true)] {
+            let storage = Storage::open(&dir.path().join(id.repeat(32))).unwrap();
+            storage.put(layout::ADOPTING, "x".into()).await.unwrap();
+            storage.put("state/0000000001-x/from-0/000001.sst", "x".into()).await.unwrap();
+            if begun {
+                let m = manifest(&id.repeat(32), 1);
+                storage.create(&layout::manifest(1), m.to_bytes().into()).await.unwrap();
+            }
+        }
+        let found = stored_jobs(dir.path()).await.unwrap();
+        assert_eq!((found.jobs.len(), found.unreadable.len()), (1, 0));
+        remove_unbegun(dir.path()).unwrap();
+        assert_eq!(job_ids(dir.path()).unwrap(), [JobId("1".repeat(32))]);
+        assert!(!dir.path().join("1".repeat(32)).join(layout::ADOPTING).exists());
+        assert!(dir.path().join("1".repeat(32)).join("state").exists());
+        assert!(remove_unbegun(&dir.path().join("nowhere")).is_ok());
     }
 
     #[test]

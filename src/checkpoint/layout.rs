@@ -6,7 +6,9 @@
 //! DIR/checkpoints/<job id>/                           root of the job's storage; object names are relative to it
 //!     MANIFEST-0000000042.json                        one numbered log: checkpoints, savepoints, claims of attempts
 //!     state/<attempt>/w0-s0/000012.sst                a state file that never changes: stored once for many checkpoints
-//!     state/<attempt>/w0-s0/chk-42/MANIFEST-000004    a small one that belongs to one checkpoint
+//!     state/<attempt>/w0-s0/chk-42/MANIFEST-000004    a small one that belongs to one checkpoint, or to one that was given up
+//!     state/<attempt>/from-0/000012.sst               adopted from another job by `--from`
+//!     ADOPTING                                        `--from` has not begun: there is no job here yet
 //!     segments/<attempt>/<sink>/w0-00000017.seg       one worker's part of a sink's staged output
 //!     delivered/<sink>/00000000000000000041           the sink's target has its segments up to 41
 //! ```
@@ -39,7 +41,15 @@ pub fn manifest_number(name: &str) -> Option<u64> {
     name.strip_prefix("MANIFEST-")?.strip_suffix(".json")?.parse().ok()
 }
 
-/// A file of a worker's shard. `checkpoint` for files that belong to one checkpoint only.
+/// Stands where a job is about to begin with another one's state, until its first manifest is put.
+pub const ADOPTING: &str = "ADOPTING";
+
+/// A file of another job's shard.
+pub fn adopted_file(attempt: &AttemptId, shard: usize, name: &str) -> String {
+    format!("state/{attempt}/from-{shard}/{name}")
+}
+
+/// A file of a worker's shard. `checkpoint` (its id within the attempt) for files that belong to one checkpoint only.
 pub fn state_file(attempt: &AttemptId, worker: usize, shard: usize, checkpoint: Option<u64>, name: &str) -> String {
     let chk = checkpoint.map(|c| format!("chk-{c}/")).unwrap_or_default();
     format!("state/{attempt}/w{worker}-s{shard}/{chk}{name}")

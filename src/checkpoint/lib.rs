@@ -8,12 +8,14 @@
 //! Storage ─ Attempt::first | Attempt::take_over     put the next number: from now on this attempt is the one that writes
 //!         ─ put_state_file, segments::stage         parts of the running checkpoint, durable when they return
 //!         ─ Attempt::commit(manifest)               the commit
-//!         ─ deliver::decide, Attempt::record_delivered
+//!         ─ deliver::decide, Owner::record_delivered
 //!         ─ Attempt::collect_garbage                retention
 //! ```
 
 pub mod attempt;
 pub mod deliver;
+mod dir_lock;
+pub mod fail_points;
 pub mod inspect;
 pub mod job;
 pub mod layout;
@@ -24,7 +26,8 @@ pub mod segments;
 pub mod storage;
 mod text;
 
-pub use attempt::{Attempt, AttemptId, DirLock};
+pub use attempt::{Attempt, AttemptId, Owner, Put};
+pub use dir_lock::DirLock;
 pub use manifest::{Kind, Manifest};
 pub use segments::{Segment, SinkLog};
 pub use storage::Storage;

@@ -55,6 +55,9 @@ pub struct Manifest {
     pub sinks: Vec<SinkLog>,
     /// All bounded inputs are through, and everything is delivered: the job is done.
     pub finished: bool,
+    /// Jobs that this one begins in the place of (`--fresh`, `--from`): from its first manifest on they do not go on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<JobId>,
 }
 
 /// Why the entry was written.
@@ -240,6 +243,7 @@ pub(crate) mod tests {
             sources: vec![],
             sinks: vec![],
             finished: false,
+            replaces: vec![],
         }
     }
 

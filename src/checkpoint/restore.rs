@@ -4,10 +4,10 @@
 
 use std::fmt::Write;
 
-use thalweg_core::state::StateTableSpec;
+use thalweg_core::state::{KeyColumn, StateTableSpec};
 use thalweg_core::stored::{NarrowValues, TableMatch, TableName};
-use thalweg_core::{Error, Result};
-use thalweg_graph::{Graph, Node, NodeIx, OperatorSpec};
+use thalweg_core::{Error, Place, Result};
+use thalweg_graph::{Graph, Node, NodeIx, OperatorId, OperatorSpec};
 
 use crate::manifest::{Manifest, SourceLog};
 use crate::text;
@@ -18,6 +18,8 @@ pub struct Request<'a> {
     pub manifest: &'a Manifest,
     /// What is to run: the stored graph itself, or one planned anew.
     pub graph: &'a Graph,
+    /// Where in the script each node of `graph` comes from; shorter or empty if that is not known.
+    pub places: &'a [Option<Place>],
     /// Where the checkpoint is, as the user calls it: `./state`.
     pub place: &'a str,
     /// `pipeline.max-parallelism` if it was set.
@@ -52,15 +54,25 @@ pub enum Fate {
 
 /// One reason why a graph does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Refusal {
+struct Refusal {
+    kind: RefusalKind,
+    /// What it is about; `None`: the whole job.
+    operator: Option<OperatorId>,
+    /// In the script.
+    place: Option<Place>,
+    text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RefusalKind {
     /// State of the same operator, in tables that are described differently.
-    Differs(String),
+    Differs,
     /// Stored state that nothing goes on with.
-    Dropped(String),
+    Dropped,
     /// Something new that never sees the rows read before.
-    PartialHistory(String),
+    PartialHistory,
     /// Not to be allowed by any flag.
-    Never(String),
+    Never,
 }
 
 /// Decides. An error of code `Checkpoint` has all refusals as notes, and at the end what can be done.
@@ -70,10 +82,11 @@ pub fn plan(request: &Request<'_>) -> Result<RestorePlan> {
     if let Some(wanted) = request.max_parallelism
         && wanted != manifest.max_parallelism
     {
-        refusals.push(Refusal::Never(format!(
+        let text = format!(
             "pipeline.max-parallelism is {wanted}, but the state is stored in {} key groups: it cannot change with a restore",
             manifest.max_parallelism
-        )));
+        );
+        refusals.push(Refusal { kind: RefusalKind::Never, operator: None, place: None, text });
     }
     let matched = match_nodes(request, &mut refusals);
     let history = read_before(request, &matched);
@@ -88,25 +101,34 @@ pub fn plan(request: &Request<'_>) -> Result<RestorePlan> {
         .collect();
     for (i, node) in graph.nodes.iter().enumerate() {
         if let Some(why) = partial_history(request, i, matched[i], &history[i]) {
-            refusals.push(Refusal::PartialHistory(format!("{} {why}", title(graph, node))));
+            let text = format!("{} {why}", title(graph, node));
+            refusals.push(Refusal {
+                kind: RefusalKind::PartialHistory,
+                operator: Some(node.id),
+                place: request.place_of(i),
+                text,
+            });
         }
     }
 
     let used = |j: &NodeIx| matched.contains(&Some(*j));
     let dropped: Vec<NodeIx> = (0..manifest.graph.nodes.len()).filter(|j| !used(j)).collect();
+    let feeds = feeds_kept_sink(&manifest.graph, &used);
     for &j in &dropped {
-        if let Some(what) = dropped_state(manifest, j) {
+        if let Some(what) = dropped_state(manifest, j, feeds[j]) {
             let title = title(&manifest.graph, &manifest.graph.nodes[j]);
-            refusals.push(Refusal::Dropped(format!("{title} is not in this script: {what}")));
+            let text = format!("{title} is not in this script: {what}");
+            let operator = Some(manifest.graph.nodes[j].id);
+            refusals.push(Refusal { kind: RefusalKind::Dropped, operator, place: None, text });
         }
     }
 
     let left: Vec<&Refusal> = refusals
         .iter()
-        .filter(|r| match r {
-            Refusal::Differs(_) | Refusal::Dropped(_) => !request.allow_non_restored_state,
-            Refusal::PartialHistory(_) => !request.allow_partial_history,
-            Refusal::Never(_) => true,
+        .filter(|r| match r.kind {
+            RefusalKind::Differs | RefusalKind::Dropped => !request.allow_non_restored_state,
+            RefusalKind::PartialHistory => !request.allow_partial_history,
+            RefusalKind::Never => true,
         })
         .collect();
     if !left.is_empty() {
@@ -128,6 +150,13 @@ pub fn plan(request: &Request<'_>) -> Result<RestorePlan> {
         }
     }
     Ok(RestorePlan { nodes, dropped, tables, sources })
+}
+
+impl Request<'_> {
+    /// Where in the script a node of the new graph comes from.
+    fn place_of(&self, node: NodeIx) -> Option<Place> {
+        self.places.get(node).copied().flatten()
+    }
 }
 
 fn table_name(node: &Node, table: &str) -> TableName {
@@ -172,9 +201,16 @@ fn match_nodes(request: &Request<'_>, refusals: &mut Vec<Refusal>) -> Vec<Option
             (0..old.nodes.len()).filter(|j| old.nodes[*j].id == node.id && !(is_exclusive(i) && taken[*j])).collect();
         let fitting: Vec<NodeIx> = of_id.iter().copied().filter(|j| fits(i, *j)).collect();
         match fitting[..] {
+            // Where nothing was ever stored there is nothing that could not be read.
             [] => {
-                if let Some(&j) = of_id.first() {
-                    refusals.push(Refusal::Differs(difference(request, node, &old.nodes[j])));
+                if let Some(&j) = of_id.iter().find(|j| !table_sizes(request.manifest, &old.nodes[**j]).is_empty()) {
+                    let text = difference(request, node, &old.nodes[j]);
+                    refusals.push(Refusal {
+                        kind: RefusalKind::Differs,
+                        operator: Some(node.id),
+                        place: request.place_of(i),
+                        text,
+                    });
                 }
             }
             [j] => {
@@ -182,11 +218,19 @@ fn match_nodes(request: &Request<'_>, refusals: &mut Vec<Refusal>) -> Vec<Option
                 taken[j] = true;
             }
             [j, ..] if !is_exclusive(i) => matched[i] = Some(j),
-            [_, _, ..] => refusals.push(Refusal::Never(format!(
-                "{} could go on from {} stored variants of it, which carry other columns: run it first with the columns that one of them had",
-                title(new, node),
-                fitting.len()
-            ))),
+            [_, _, ..] => {
+                let text = format!(
+                    "{} could go on from {} stored variants of it, which carry other columns: run it first with the columns that one of them had",
+                    title(new, node),
+                    fitting.len()
+                );
+                refusals.push(Refusal {
+                    kind: RefusalKind::Never,
+                    operator: Some(node.id),
+                    place: request.place_of(i),
+                    text,
+                });
+            }
         }
     }
     matched
@@ -198,7 +242,8 @@ fn fit(stored: &Node, spec: &StateTableSpec) -> Option<Option<NarrowValues>> {
     let old = stored.state.iter().find(|s| s.name == spec.name)?;
     let same_key = old.key.len() == spec.key.len()
         && old.key.iter().zip(&spec.key).all(|(a, b)| {
-            (&a.ty, a.descending, a.nulls_first, &a.provenance) == (&b.ty, b.descending, b.nulls_first, &b.provenance)
+            let of = |c: &KeyColumn| (c.ty.clone(), c.descending, c.nulls_first, c.exact, c.provenance.clone());
+            of(a) == of(b)
         });
     if !same_key || old.version != spec.version || old.routing_columns != spec.routing_columns {
         return None;
@@ -261,7 +306,7 @@ fn partial_history(request: &Request<'_>, i: NodeIx, matched: Option<NodeIx>, be
             let changed = changing(graph, node, &is_old) || changing(&manifest.graph, old, &is_new);
             changed.then(|| {
                 format!(
-                    "gets its rows another way than before, but {missed}: what the old way wrote would never be updated or deleted."
+                    "gets its rows another way than before, but {missed}, and what the old way wrote would never be updated or deleted."
                 )
             })
         }
@@ -269,8 +314,21 @@ fn partial_history(request: &Request<'_>, i: NodeIx, matched: Option<NodeIx>, be
     }
 }
 
-/// What is lost with a stored node that nothing goes on with; `None`: nothing.
-fn dropped_state(manifest: &Manifest, j: NodeIx) -> Option<String> {
+/// Per stored node: rows of it reach a sink that goes on.
+fn feeds_kept_sink(graph: &Graph, used: &dyn Fn(&NodeIx) -> bool) -> Vec<bool> {
+    let mut feeds = vec![false; graph.nodes.len()];
+    for (j, node) in graph.nodes.iter().enumerate().rev() {
+        feeds[j] |= is_sink(node) && used(&j);
+        if feeds[j] {
+            node.inputs.iter().for_each(|e| feeds[e.from] = true);
+        }
+    }
+    feeds
+}
+
+/// What is lost with a stored node that nothing goes on with; `None`: nothing. A source whose rows went to sinks only that
+/// are gone too is not missed: its position says nothing about what goes on.
+fn dropped_state(manifest: &Manifest, j: NodeIx, feeds_kept_sink: bool) -> Option<String> {
     let node = &manifest.graph.nodes[j];
     let sizes = table_sizes(manifest, node);
     if !sizes.is_empty() {
@@ -281,7 +339,7 @@ fn dropped_state(manifest: &Manifest, j: NodeIx) -> Option<String> {
         return Some(format!("{} that wait for the target would never be delivered.", text::rows(waiting)));
     }
     let at = manifest.sources.iter().find(|s| s.operator == node.id && s.variant == node.variant);
-    let at = at.filter(|s| is_source(node) && !s.is_at_start())?;
+    let at = at.filter(|s| is_source(node) && feeds_kept_sink && !s.is_at_start())?;
     Some(format!("its position, after {}, would be dropped.", text::rows(at.rows)))
 }
 
@@ -316,7 +374,7 @@ fn difference(request: &Request<'_>, new: &Node, old: &Node) -> String {
                 .iter()
                 .map(|c| Cell {
                     name: c.name.clone(),
-                    ty: format!("{}{}", c.ty, order(c.descending, c.nulls_first)),
+                    ty: format!("{}{}", c.ty, order(c)),
                     provenance: c.provenance.clone(),
                 })
                 .collect()
@@ -363,13 +421,14 @@ struct Cell {
     provenance: String,
 }
 
-fn order(descending: bool, nulls_first: bool) -> &'static str {
-    match (descending, nulls_first) {
+fn order(c: &KeyColumn) -> String {
+    let order = match (c.descending, c.nulls_first) {
         (false, true) => "",
         (false, false) => " NULLS LAST",
         (true, false) => " DESC",
         (true, true) => " DESC NULLS FIRST",
-    }
+    };
+    format!("{order}{}", if c.exact { " (exact)" } else { "" })
 }
 
 /// Lines of the comparison. Key columns pair by place, value columns by where their values come from.
@@ -403,18 +462,20 @@ fn refuse(request: &Request<'_>, left: &[&Refusal], all: &[Refusal]) -> Error {
         "job {} does not fit checkpoint {} in {} (nothing was started or changed)",
         manifest.job_name, manifest.number, request.place
     ));
-    for refusal in left {
-        let (Refusal::Differs(s) | Refusal::Dropped(s) | Refusal::PartialHistory(s) | Refusal::Never(s)) = refusal;
-        error = error.note(s.as_str());
+    // What differs is dropped, begins empty and misses rows: the difference says enough.
+    let differs = |r: &Refusal| r.kind == RefusalKind::Differs;
+    let is_told = |r: &Refusal| !differs(r) && left.iter().any(|d| differs(d) && d.operator == r.operator);
+    for refusal in left.iter().filter(|r| !is_told(r)) {
+        error = error.note_at(refusal.place, refusal.text.as_str());
     }
-    let has = |f: fn(&Refusal) -> bool| all.iter().any(f);
-    let drops = has(|r| matches!(r, Refusal::Differs(_) | Refusal::Dropped(_)));
-    let misses = has(|r| matches!(r, Refusal::PartialHistory(_)));
+    let has = |kind: RefusalKind| all.iter().any(|r| r.kind == kind);
+    let drops = has(RefusalKind::Differs) || has(RefusalKind::Dropped);
+    let misses = has(RefusalKind::PartialHistory);
     let mut choices = vec![
         ("set the script back to what it was".to_owned(), format!("goes on from checkpoint {}", manifest.number)),
         ("--fresh".to_owned(), "reads all sources again; sinks get everything again".to_owned()),
     ];
-    let never = left.iter().any(|r| matches!(r, Refusal::Never(_)));
+    let never = has(RefusalKind::Never);
     let flags = [(drops, "--allow-non-restored-state"), (misses, "--allow-partial-history")];
     let flags: Vec<&str> = flags.iter().filter(|(needed, _)| *needed).map(|(_, flag)| *flag).collect();
     if !never {
@@ -449,8 +510,32 @@ fn changed_options(old: &Node, new: &Node) -> Option<String> {
     (!changed.is_empty()).then(goes_on)
 }
 
+/// `positions: orders.json {"offset":18231,"line":204}`; of many splits only how many there are.
+fn positions(log: &SourceLog) -> String {
+    let at: Vec<String> = log
+        .positions
+        .iter()
+        .map(|(split, position)| match position {
+            serde_json::Value::String(text) => format!("{split} {text}"),
+            other => format!("{split} {other}"),
+        })
+        .collect();
+    let rows = text::rows(log.rows);
+    let all = at.join(", ");
+    match at.len() {
+        1.. if all.chars().count() <= POSITIONS_CHARS_MAX => format!("position after {rows}: {all}"),
+        0 | 1 => format!("position after {rows}"),
+        splits => format!("positions of {splits} splits after {rows}"),
+    }
+}
+
+/// Longer titles are not aligned to.
+const TITLE_CHARS_MAX: usize = 60;
+/// Longer positions are left to `thalweg checkpoint inspect`.
+const POSITIONS_CHARS_MAX: usize = 100;
+
 /// A finished restore, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     pub reused: usize,
     pub new: usize,
@@ -474,10 +559,10 @@ impl RestorePlan {
         if report.new + report.dropped == 0 && !has_changed_options {
             return report;
         }
-        let mut line = |fate: &str, graph: &Graph, node: &Node, detail: String| {
+        let mut lines: Vec<(&str, String, String, String)> = vec![];
+        let mut line = |fate: &'static str, graph: &Graph, node: &Node, detail: String| {
             let title = node.spec.meaning().title(&graph.inputs(node));
-            let line = format!("{fate:<8} {} {title}  {detail}", node.id.short());
-            report.lines.push(line.trim_end().to_owned());
+            lines.push((fate, node.id.short(), title, detail));
         };
         for (node, fate) in pairs.filter(|(n, _)| matters(n)) {
             match fate {
@@ -486,7 +571,7 @@ impl RestorePlan {
                     let detail = match &node.spec {
                         OperatorSpec::Source(_) => {
                             let at = manifest.source(old.id, old.variant);
-                            let at = at.map(|s| format!("position after {}", text::rows(s.rows)));
+                            let at = at.map(positions);
                             at.into_iter().chain(changed_options(old, node)).collect::<Vec<_>>().join("; ")
                         }
                         OperatorSpec::Sink(_) => manifest
@@ -511,13 +596,23 @@ impl RestorePlan {
             }
         }
         for node in self.dropped.iter().map(|j| &manifest.graph.nodes[*j]).filter(|n| matters(n)) {
-            let sizes = table_sizes(manifest, node);
-            let detail = match sizes.is_empty() {
+            let mut what = table_sizes(manifest, node);
+            let waits = manifest.sink(node.id).filter(|s| is_sink(node) && !s.pending.is_empty());
+            what.extend(waits.map(|s| format!("{} that waited for the target", text::rows(s.pending_rows()))));
+            let at = manifest.sources.iter().find(|s| s.operator == node.id && s.variant == node.variant);
+            what.extend(at.filter(|_| is_source(node)).map(positions));
+            let detail = match what.is_empty() {
                 true => String::new(),
-                false => format!("{}, still in checkpoint {}", sizes.join(", "), manifest.number),
+                false => format!("{}, still in checkpoint {}", what.join(", "), manifest.number),
             };
             line("dropped", &manifest.graph, node, detail);
         }
+        let width = |title: &String| title.chars().count();
+        let widest = lines.iter().map(|l| width(&l.2)).filter(|w| *w <= TITLE_CHARS_MAX).max().unwrap_or(0);
+        report.lines = lines
+            .iter()
+            .map(|(fate, id, title, detail)| format!("{fate:<8} {id} {title:widest$}  {detail}").trim_end().to_owned())
+            .collect();
         report
     }
 }

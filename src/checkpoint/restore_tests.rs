@@ -116,6 +116,7 @@ fn graph(queries: &[Query]) -> Graph {
             delivery: Delivery::ExactlyOnce,
             needs_net: true,
             key: vec![],
+            one_row: false,
         };
         b.add(OperatorSpec::Sink(sink), vec![edge(node, Partitioning::Same)]).unwrap();
     }
@@ -152,6 +153,7 @@ fn request<'a>(manifest: &'a Manifest, graph: &'a Graph, flags: [bool; 2]) -> Re
     Request {
         manifest,
         graph,
+        places: &[],
         place: "./state",
         max_parallelism: None,
         allow_non_restored_state: flags[0],
@@ -218,6 +220,13 @@ fn a_difference_is_shown_for_both_sides_column_by_column() {
             "key 3 id BIGINT id BIGINT"
         ]
     );
+    // Where it stands in the script is said with it.
+    let places: Vec<_> = (0..g.nodes.len()).map(|i| Some(Place::new(i as u32 + 1, 8, 1))).collect();
+    let placed = plan(&Request { places: &places, ..request(&m, &g, [false; 2]) }).unwrap_err();
+    let top = g.nodes.iter().position(|n| matches!(n.spec, OperatorSpec::TopN(_))).unwrap();
+    let (place, note) = placed.placed_notes().next().unwrap();
+    assert_eq!((place, note), (places[top], e.notes()[0].as_str()));
+    assert!(placed.placed_notes().last().unwrap().0.is_none());
     // Dropped by one flag, it is new, and misses what was read.
     let e = refused(&m, &g, [true, false]);
     assert!(e.notes()[0].contains("is new and has no state, but its source orders goes on from tick 3,981: it would never see the 2,000,000 rows read before"), "{e:?}");
@@ -280,11 +289,56 @@ fn an_unrelated_insert_comes_and_goes() {
     let g = b.finish();
     let p = plan(&request(&m, &g, [false; 2])).unwrap();
     assert_eq!(p.nodes.iter().filter(|f| **f == Fate::New { partial_history: false }).count(), 2);
+    // Taken out again, its source's position goes with it: nothing that goes on ever read that source.
+    let mut both = stored(&[QUERY()]);
+    both.graph = g.clone();
+    let (elsewhere, copy) = (&g.nodes[g.nodes.len() - 2], &g.nodes[g.nodes.len() - 1]);
+    both.sources.push(SourceLog { operator: elsewhere.id, variant: elsewhere.variant, ..both.sources[0].clone() });
+    both.sinks.push(SinkLog::new(copy.id, "copy"));
+    let without = graph(&[QUERY()]);
+    let r = request(&both, &without, [false; 2]);
+    let p = plan(&r).unwrap();
+    assert_eq!((p.dropped.len(), p.sources.len(), p.tables.len()), (2, 1, 1));
+    let lines = p.report(&r).lines;
+    assert!(
+        lines.iter().any(|l| l.starts_with("dropped  ") && l.contains("position after 2,000,000 rows")),
+        "{lines:#?}"
+    );
     // On the same source the new sink would lack what was read.
     let g = graph(&[QUERY(), Query { append_only: false, ..unrelated }]);
     let e = refused(&m, &g, [false; 2]);
     assert!(e.notes()[0].contains("Sink copy") && e.notes()[0].contains("the target would lack"), "{e:?}");
     plan(&request(&m, &g, [false, true])).unwrap();
+}
+
+#[test]
+fn another_source_before_a_sink_that_goes_on_is_no_small_change() {
+    let plain = Query { top: 0, append_only: true, ..QUERY() };
+    let m = stored(std::slice::from_ref(&plain));
+    let mut b = GraphBuilder::new();
+    for mut node in graph(&[plain]).nodes {
+        if let OperatorSpec::Source(s) = &mut node.spec {
+            s.tables[0].identity.insert("path".into(), "/data/elsewhere".into());
+        }
+        b.add(node.spec, node.inputs).unwrap();
+    }
+    let g = b.finish();
+    let e = refused(&m, &g, [false; 2]);
+    assert!(
+        e.notes()[0].contains("Source orders") && e.notes()[0].contains("its position, after 2,000,000 rows"),
+        "{e:?}"
+    );
+    plan(&request(&m, &g, [true, false])).unwrap();
+}
+
+#[test]
+fn tables_that_were_never_written_fit_whatever_they_are() {
+    let mut m = stored(&[QUERY()]);
+    m.shards.clear();
+    m.sources.clear();
+    let g = graph(&[Query { amount: SqlType::Decimal { precision: 12, scale: 4 }, ..QUERY() }]);
+    let p = plan(&request(&m, &g, [false; 2])).unwrap();
+    assert!(p.nodes.contains(&Fate::New { partial_history: false }), "{p:?}");
 }
 
 #[test]
@@ -348,8 +402,9 @@ fn changed_options_of_a_source_are_told() {
     let p = plan(&r).unwrap();
     assert_eq!((p.tables.len(), p.sources.len()), (1, 1));
     assert!(
-        p.report(&r).lines[0]
-            .contains("position after 2,000,000 rows; from there on with changed options: json.ignore-parse-errors")
+        p.report(&r).lines[0].contains(
+            "position after 2,000,000 rows: f 5; from there on with changed options: json.ignore-parse-errors"
+        )
     );
 }
 

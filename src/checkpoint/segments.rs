@@ -87,6 +87,9 @@ pub struct SinkLog {
     pub last_staged: u64,
     /// All segments above `delivered`, whatever checkpoint they came from; ascending, without gaps.
     pub pending: Vec<Segment>,
+    /// What the sink found out of its target at the first start and keeps to (a number of partitions); null: nothing.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub facts: serde_json::Value,
 }
 
 impl PartBuilder {
@@ -145,7 +148,7 @@ pub async fn stage(
 
 impl SinkLog {
     pub fn new(sink: OperatorId, name: impl Into<String>) -> Self {
-        SinkLog { sink, name: name.into(), delivered: 0, last_staged: 0, pending: vec![] }
+        SinkLog { sink, name: name.into(), delivered: 0, last_staged: 0, pending: vec![], facts: Default::default() }
     }
 
     /// Takes note that the target has the segments up to `segment`; never goes back.

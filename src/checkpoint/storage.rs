@@ -106,7 +106,7 @@ impl Storage {
     }
 
     /// Puts the object if none of that name is there, durably: content, name, and all names put before. `false`: there
-    /// was one, and it is as it was.
+    /// was one, and it is as it was; it is durable too now.
     pub async fn create(&self, object: &str, bytes: Bytes) -> Result<bool> {
         // Held to the end: names that another call is still syncing are part of this commit too.
         let mut unsynced = self.unsynced.lock().await;
@@ -122,7 +122,10 @@ impl Storage {
                 let linked = std::fs::hard_link(&temp, &path);
                 let _ = std::fs::remove_file(&temp);
                 match linked {
-                    Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
+                    // Its name may have been given by a call that failed before it was durable.
+                    Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                        sync_dir(path.parent().expect("below the root")).map(|()| false)
+                    }
                     Err(e) => Err(e),
                     Ok(()) => sync_dir(path.parent().expect("below the root")).map(|()| true),
                 }
@@ -154,6 +157,48 @@ impl Storage {
             found.into_iter().map(|m| Listed { object: m.location.to_string(), size: m.size }).collect();
         listed.sort_by(|a, b| a.object.cmp(&b.object));
         Ok(listed)
+    }
+
+    /// Temporary files below a folder, which listings leave out: what processes left that ended in the middle of a put.
+    pub async fn temporaries(&self, folder: &str) -> Result<Vec<String>> {
+        let (root, mut dirs) = (self.root.clone(), vec![self.root.join(folder)]);
+        blocking(move || {
+            let mut found = vec![];
+            while let Some(dir) = dirs.pop() {
+                let entries = match std::fs::read_dir(&dir) {
+                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    entries => entries.map_err(|e| io_error(&dir, "listing", &e))?,
+                };
+                for entry in entries {
+                    let entry = entry.map_err(|e| io_error(&dir, "listing", &e))?;
+                    let path = entry.path();
+                    if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                        dirs.push(path);
+                    } else if let (true, Ok(object)) = (is_temporary(&path), path.strip_prefix(&root)) {
+                        found.push(object.to_string_lossy().into_owned());
+                    }
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Deletes some of `temporaries`; those that are gone already are fine.
+    pub async fn delete_temporaries(&self, objects: Vec<String>) -> Result<()> {
+        let root = self.root.clone();
+        blocking(move || {
+            for object in &objects {
+                let path = root.join(object);
+                match std::fs::remove_file(&path) {
+                    Err(e) if e.kind() != ErrorKind::NotFound => return Err(io_error(&path, "deleting", &e)),
+                    _ => {}
+                }
+            }
+            remove_empty_dirs(&root, &objects);
+            Ok(())
+        })
+        .await
     }
 
     /// Numbers of all manifests, ascending.
@@ -197,16 +242,9 @@ impl Storage {
                 Err(e) => return Err(Error::io(format!("deleting {}: {e}", self.describe(object)))),
             }
         }
-        // Folders of attempts that are empty now.
-        let parents: BTreeSet<PathBuf> =
-            objects.iter().filter_map(|o| Some(self.root.join(o).parent()?.to_owned())).collect();
-        let root = self.root.clone();
+        let (root, objects) = (self.root.clone(), objects.to_vec());
         blocking(move || {
-            for dir in parents.iter().rev() {
-                let below = dir.ancestors().take_while(|d| *d != root);
-                // Not empty: ends here.
-                below.map(std::fs::remove_dir).take_while(|r| r.is_ok()).for_each(drop);
-            }
+            remove_empty_dirs(&root, &objects);
             Ok(())
         })
         .await
@@ -265,6 +303,16 @@ impl Storage {
     }
 }
 
+/// Folders of these objects, such as those of attempts, that are empty now.
+fn remove_empty_dirs(root: &Path, objects: &[String]) {
+    let parents: BTreeSet<PathBuf> = objects.iter().filter_map(|o| Some(root.join(o).parent()?.to_owned())).collect();
+    for dir in parents.iter().rev() {
+        let below = dir.ancestors().take_while(|d| *d != root);
+        // Not empty: ends here.
+        below.map(std::fs::remove_dir).take_while(|r| r.is_ok()).for_each(drop);
+    }
+}
+
 fn missing(what: &str) -> Error {
     Error::checkpoint(format!("{what} is missing")).note(WHAT_TO_DO)
 }
@@ -308,8 +356,13 @@ fn make_dirs(dir: &Path) -> Result<Vec<PathBuf>> {
 /// A name beside `path` that listings leave out and nobody else takes.
 fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!("#{}", rand::random::<u64>()));
+    name.push(format!("#{}", crate::attempt::random()));
     name.into()
+}
+
+fn is_temporary(path: &Path) -> bool {
+    let number = path.file_name().and_then(|n| n.to_str()).and_then(|n| Some(n.rsplit_once('#')?.1));
+    number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<PathBuf> {

@@ -22,7 +22,7 @@ pub async fn run(command: CheckpointCommand) -> Result<Status> {
                 return Err(Error::checkpoint(format!("there is no job in {}", dir.display()))
                     .note("give the directory of `thalweg run --dir DIR`, or its folder checkpoints"));
             }
-            print(&listing_text(&jobs));
+            print(&listing_text(&checkpoints_of(&dir)?, &jobs));
             Ok(0)
         }
         CheckpointCommand::Inspect { path, job, number, verify } => {
@@ -76,32 +76,52 @@ async fn find(
     Ok((checkpoints, found.job.clone(), number))
 }
 
-fn listing_text(jobs: &[JobListing]) -> String {
-    let columns = ["job", "number", "kind", "tick", "when (UTC)", "workers", "state", "pending", "file"];
-    let mut rows = vec![];
+/// Per job its name, its folder and a table of its checkpoints. Entries with which an attempt only took over are left
+/// out.
+fn listing_text(checkpoints: &Path, jobs: &[JobListing]) -> String {
+    let mut out = String::new();
     for job in jobs {
-        let name = job.name.clone().unwrap_or_else(|| job.job.0.clone());
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        let folder = layout::job_root(checkpoints, &job.job);
+        out.push_str(&format!("{}  {}\n", job.name.as_deref().unwrap_or("(without a name)"), folder.display()));
+        let mut rows = vec![];
+        let mut notes = String::new();
         for checkpoint in &job.checkpoints {
-            let mut row = vec![name.clone(), checkpoint.number.to_string()];
             match &checkpoint.content {
-                Ok(c) => row.extend([
-                    format!("{}{}", kind_word(c.kind), if c.finished { ", finished" } else { "" }),
+                Ok(c) if c.kind == Kind::Claim => {}
+                Ok(c) => rows.push(vec![
+                    checkpoint.number.to_string(),
+                    if c.finished { "finished".to_owned() } else { kind_word(c.kind) },
                     count(c.tick),
                     when(c.wall_clock_us),
                     c.workers.to_string(),
                     bytes(c.state_bytes),
-                    format!("{} segments", c.pending_segments),
+                    segments(c.pending_segments),
                 ]),
-                Err(e) => {
-                    row.push(format!("unreadable: {e}"));
-                    row.extend((0..5).map(|_| String::new()));
-                }
+                Err(e) => notes.push_str(&format!("  {} cannot be read: {e}\n", layout::manifest(checkpoint.number))),
             }
-            row.push(checkpoint.file.clone());
-            rows.push(row);
         }
+        match rows.is_empty() {
+            true => out.push_str("  no checkpoint yet\n"),
+            false => {
+                let columns = ["number", "kind", "tick", "when (UTC)", "workers", "state", "waiting"];
+                out.push_str(&Table::new(&columns, &[]).lines(&rows));
+            }
+        }
+        out.push_str(&notes);
     }
-    Table::new(&columns, &[]).lines(&rows)
+    out
+}
+
+/// Output that waits to be delivered.
+fn segments(n: usize) -> String {
+    match n {
+        0 => "nothing".to_owned(),
+        1 => "1 segment".to_owned(),
+        n => format!("{} segments", count(n as u64)),
+    }
 }
 
 fn kind_word(kind: Kind) -> String {
@@ -137,22 +157,20 @@ fn inspection_text(i: &Inspection, verified: bool) -> String {
         }
         for table in &operator.tables {
             let value = if table.value.is_empty() { String::new() } else { format!(" → {}", table.value.join(", ")) };
-            out.push_str(&format!(
-                "  state {} (version {}): ({}){value}  about {} rows, {}\n",
-                table.name,
-                table.version,
-                table.key.join(", "),
-                count(table.rows),
-                bytes(table.bytes)
-            ));
+            let key = table.key.join(", ");
+            // RocksDB's guess of a small table is 0.
+            let rows = if table.rows > 0 { format!("about {} rows, ", count(table.rows)) } else { String::new() };
+            out.push_str(&format!("  state {} (version {}): ({key}){value}\n", table.name, table.version));
+            out.push_str(&format!("    {rows}{}\n", bytes(table.bytes)));
         }
     }
     for sink in &m.sinks {
         let delivered = i.delivered.get(&sink.name).copied().unwrap_or(0);
+        let waiting = sink.pending.iter().filter(|s| s.number > delivered).count();
         out.push_str(&format!(
-            "\nsink {}: delivered up to segment {delivered}, {} segments pending\n",
+            "\nsink {}: delivered up to segment {delivered}, {} waiting\n",
             sink.name,
-            sink.pending.len()
+            segments(waiting)
         ));
     }
     out.push('\n');

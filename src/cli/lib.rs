@@ -10,7 +10,8 @@ mod run;
 mod signals;
 mod test;
 
-use std::io::{IsTerminal, Read};
+use std::io::{ErrorKind, IsTerminal, Read};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -23,8 +24,15 @@ use crate::render::error::{Source, render_error};
 /// What a command gives to the caller: the exit status.
 pub(crate) type Status = u8;
 
+/// Of wrong arguments, as clap has it.
+const STATUS_USAGE: Status = 2;
+
 /// Runs the command that the process's arguments ask for.
 pub fn main(registry: Registry) -> ExitCode {
+    if let Some(slip) = args::slip(&std::env::args_os().collect::<Vec<_>>()) {
+        eprintln!("error: {slip}");
+        return ExitCode::from(STATUS_USAGE);
+    }
     let arguments = Arguments::parse();
     log::init(&arguments);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -72,8 +80,7 @@ fn dispatch(arguments: Arguments, registry: Registry, runtime: &tokio::runtime::
             }
         }
         Some(Command::Run(run)) => {
-            let text = std::fs::read_to_string(&run.file)
-                .map_err(|e| Error::from(e).context(format!("reading {}", run.file.display())))?;
+            let text = script(&run.file)?;
             let options = SessionOptions {
                 registry,
                 dir: run.dir,
@@ -94,4 +101,17 @@ fn dispatch(arguments: Arguments, registry: Registry, runtime: &tokio::runtime::
         Some(Command::Test(test)) => runtime.block_on(test::run(registry, &test)),
         Some(Command::Checkpoint(command)) => runtime.block_on(checkpoint::run(command.command)),
     }
+}
+
+/// The text of a script.
+fn script(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).map_err(|e| {
+        let name = file.display();
+        match e.kind() {
+            ErrorKind::NotFound => Error::io(format!("there is no file {name}")).permanent(),
+            ErrorKind::IsADirectory => Error::io(format!("{name} is a directory: `run` takes a script")).permanent(),
+            ErrorKind::InvalidData => Error::io(format!("{name} is no text: a script is UTF-8")).permanent(),
+            _ => Error::from(e).context(format_args!("reading {name}")),
+        }
+    })
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -32,15 +33,46 @@ pub fn init(arguments: &Arguments) {
 
 struct Line;
 
+/// The fields of an event as `name=value`, and its message.
+#[derive(Default)]
+struct Fields {
+    pairs: String,
+    message: String,
+}
+
+impl Fields {
+    fn add(&mut self, name: &str, value: String) {
+        if name == "message" {
+            self.message = value;
+            return;
+        }
+        let is_plain = !value.is_empty() && !value.contains([' ', '"', '=', '\n']);
+        let value = if is_plain { value } else { format!("{value:?}") };
+        self.pairs.push_str(&format!("{name}={value} "));
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field.name(), format!("{value:?}"));
+    }
+}
+
 impl<S, N> FormatEvent<S, N> for Line
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, cx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        write!(writer, "{} {:<5} ", now_text(), event.metadata().level())?;
-        cx.field_format().format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+    /// What it is about first, the words last.
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let line = format!("{}{}", fields.pairs, fields.message);
+        writeln!(writer, "{} {:<5} {}", now_text(), event.metadata().level(), line.trim_end())
     }
 }
 
@@ -71,5 +103,22 @@ impl Write for AroundProgress {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_come_before_the_words_and_are_quoted_where_they_must_be() {
+        let mut fields = Fields::default();
+        fields.add("message", "the target is down".to_owned());
+        fields.add("job", "top_customers".to_owned());
+        fields.add("cause", "connection lost".to_owned());
+        assert_eq!(
+            format!("{}{}", fields.pairs, fields.message),
+            "job=top_customers cause=\"connection lost\" the target is down"
+        );
     }
 }

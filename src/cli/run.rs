@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thalweg_session::core::{Error, ErrorCode, Result};
-use thalweg_session::plan::parse_script;
+use thalweg_session::plan::{Parsed, Statement, parse_script};
 use thalweg_session::{Answer, Changelog, Job, Metrics, Session, SessionOptions};
 
 use crate::Status;
@@ -14,8 +14,8 @@ use crate::progress::{Rate, around, follow, say};
 use crate::render::changes::ChangesText;
 use crate::render::error::{Source, render_error};
 use crate::render::rows::render_rows;
-use crate::render::{count, print};
-use crate::signals::Signals;
+use crate::render::{count, print, width_of};
+use crate::signals::{STATUS_INTERRUPTED, Signals};
 
 /// How often the line below the changes is redrawn.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
@@ -39,26 +39,35 @@ pub async fn run(options: SessionOptions, script: Script) -> Result<Status> {
         around(|| eprint!("{}", render_error(e, source)));
         1
     };
+    let is_query = |parsed: &Parsed| matches!(parsed.statement, Statement::Query(_));
+    let interrupted = || {
+        say("interrupted: a SELECT has no answer, and what stands behind it did not run");
+        STATUS_INTERRUPTED
+    };
     let statements = match parse_script(&script.text) {
         Ok(statements) => statements,
         Err(e) => return Ok(failed(&e)),
     };
+    if let (true, Some(name)) = (statements.is_empty(), &script.file) {
+        say(&format!("{name} holds no statement: there is nothing to run"));
+    }
     let mut session = Session::open(options)?;
     let mut signals = Signals::for_script()?;
     let mut following: Vec<tokio::task::JoinHandle<bool>> = vec![];
     let mut status = 0;
-    for parsed in &statements {
+    for (i, parsed) in statements.iter().enumerate() {
         let began = Instant::now();
         let answer = tokio::select! {
             answer = session.execute(parsed) => answer,
             () = signals.next() => Err(Error::cancelled()),
         };
+        let ends_by_signal = matches!(answer, Ok(Answer::Changes(_)));
         let shown = match answer {
             Ok(Answer::Job(job)) => {
                 if script.is_run && following.is_empty() {
                     say(&heading(&session, &script));
                 }
-                following.push(tokio::spawn(follow(job, script.is_run)));
+                following.push(tokio::spawn(follow(job, script.is_run, session.keeps_checkpoints())));
                 Ok(())
             }
             Ok(Answer::Done(_)) => Ok(()),
@@ -68,11 +77,17 @@ pub async fn run(options: SessionOptions, script: Script) -> Result<Status> {
         if let Err(e) = shown {
             if e.code() != ErrorCode::Cancelled {
                 status = failed(&e);
+            } else if is_query(parsed) {
+                status = interrupted();
             }
             stop(session.jobs());
             break;
         }
         if signals.has_come() {
+            // A query without end is ended by a signal; what a signal leaves out otherwise is not passed over in silence.
+            if !ends_by_signal && statements[i + 1..].iter().any(is_query) {
+                status = interrupted();
+            }
             break;
         }
     }
@@ -95,7 +110,7 @@ pub async fn run(options: SessionOptions, script: Script) -> Result<Status> {
         status = 1;
     }
     let waits = jobs.iter().any(|j| !j.handle.undelivered().is_empty());
-    if waits && !session.is_lasting() {
+    if waits && !session.keeps_checkpoints() {
         say("error: output that was not delivered is lost: this directory does not last (`--dir DIR` does)");
         status = 1;
     }
@@ -127,7 +142,7 @@ pub async fn show(answer: Answer, format: OutputFormat, began: Instant, signals:
         Answer::Done(text) => print(&format!("{text}\n")),
         Answer::Text(text) => print(&format!("{}\n", text.trim_end())),
         Answer::Rows(rows) => {
-            print(&render_rows(&rows.batch, &rows.columns, format));
+            print(&render_rows(&rows.batch, &rows.columns, format, rows.time_zone));
             if is_terminal && rows.is_query {
                 let n = rows.batch.num_rows();
                 let rows = if n == 1 { "row" } else { "rows" };
@@ -146,7 +161,7 @@ async fn follow_changes(
     is_terminal: bool,
     signals: &mut Signals,
 ) -> Result<()> {
-    let mut text = ChangesText::new(log.columns.clone(), format);
+    let mut text = ChangesText::new(log.columns.clone(), format, log.time_zone);
     let mut rate = Rate::new();
     let mut ticker = tokio::time::interval(STATUS_INTERVAL);
     let mut is_cancelled = false;
@@ -201,7 +216,7 @@ fn draw_status(is_terminal: bool, log: &Changelog, text: &ChangesText, rate: &Ra
         return;
     }
     let m = log.metrics();
-    let lag = m.lag_ms.load(std::sync::atomic::Ordering::Relaxed);
+    let lag = m.lag();
     let line = format!(
         "tick {} │ in {} rows, {}/s │ out {} changes │ lag {lag} ms │ Ctrl-C ends the query",
         count(Metrics::load(&m.tick)),
@@ -210,8 +225,7 @@ fn draw_status(is_terminal: bool, log: &Changelog, text: &ChangesText, rate: &Ra
         count(text.rows),
     );
     // A line that wraps could not be redrawn in place.
-    let width = terminal_size::terminal_size().map_or(80, |(w, _)| usize::from(w.0));
-    let line: String = line.chars().take(width.saturating_sub(1)).collect();
+    let line: String = line.chars().take(width_of(std::io::stderr()).saturating_sub(1)).collect();
     eprint!("\r\x1b[K{line}");
     let _ = std::io::stderr().flush();
 }

@@ -1,6 +1,8 @@
 //! SQL values as they lie in Arrow, reduced to a dozen shapes: what the hash and the codecs read (`Cells`) and write
 //! (`CellsBuilder`), so that each of them handles an INT, a DATE and a TIMESTAMP in one place.
 
+use std::sync::Arc;
+
 use arrow::array::{
     Array, ArrayData, ArrayRef, AsArray, BinaryArray, BooleanArray, BooleanBufferBuilder, ListArray, MapArray,
     NullArray, NullBufferBuilder, StringArray, StructArray, make_array,
@@ -405,37 +407,97 @@ pub(crate) fn canonical_f64(v: f64) -> f64 {
     if v.is_nan() { f64::from_bits(0x7ff8_0000_0000_0000) } else { v + 0.0 }
 }
 
-/// The same values with canonical floats, at any depth; the array itself if it has none.
-pub(crate) fn with_canonical_floats(array: &ArrayRef) -> Result<ArrayRef> {
-    Ok(match array.data_type() {
-        DataType::Float32 => {
-            std::sync::Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(canonical_f32))
-        }
-        DataType::Float64 => {
-            std::sync::Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(canonical_f64))
-        }
-        DataType::List(item) if has_floats(item.data_type()) => {
-            let a = array.as_list::<i32>();
-            let items = with_canonical_floats(a.values())?;
-            std::sync::Arc::new(ListArray::try_new(item.clone(), a.offsets().clone(), items, a.nulls().cloned())?)
-        }
-        DataType::Map(entries, sorted) if has_floats(entries.data_type()) => {
-            let a = array.as_map();
-            let rows: ArrayRef = std::sync::Arc::new(a.entries().clone());
-            let rows = with_canonical_floats(&rows)?.as_struct().clone();
-            let (offsets, nulls) = (a.offsets().clone(), a.nulls().cloned());
-            std::sync::Arc::new(MapArray::try_new(entries.clone(), offsets, rows, nulls, *sorted)?)
-        }
-        DataType::Struct(fields) if has_floats(array.data_type()) => {
-            let a = array.as_struct();
-            let columns = a.columns().iter().map(with_canonical_floats).collect::<Result<Vec<_>>>()?;
-            std::sync::Arc::new(StructArray::try_new_with_length(fields.clone(), columns, a.nulls().cloned(), a.len())?)
-        }
-        _ => array.clone(),
+/// The same values as keys that are equal have them, at any depth: 0.0 for -0.0, one NaN. The array itself if it has no
+/// floats.
+pub fn with_canonical_floats(array: &ArrayRef) -> Result<ArrayRef> {
+    map_floats(array, array.data_type(), &|leaf, _| match leaf.data_type() {
+        DataType::Float32 => Arc::new(leaf.as_primitive::<Float32Type>().unary::<_, Float32Type>(canonical_f32)),
+        _ => Arc::new(leaf.as_primitive::<Float64Type>().unary::<_, Float64Type>(canonical_f64)),
     })
 }
 
-fn has_floats(ty: &DataType) -> bool {
+/// The same values with one NaN, at any depth; -0.0 stays.
+pub(crate) fn with_one_nan(array: &ArrayRef) -> Result<ArrayRef> {
+    let one = |v: f64| if v.is_nan() { canonical_f64(v) } else { v };
+    let one_f32 = |v: f32| if v.is_nan() { canonical_f32(v) } else { v };
+    map_floats(array, array.data_type(), &|leaf, _| match leaf.data_type() {
+        DataType::Float32 => Arc::new(leaf.as_primitive::<Float32Type>().unary::<_, Float32Type>(one_f32)),
+        _ => Arc::new(leaf.as_primitive::<Float64Type>().unary::<_, Float64Type>(one)),
+    })
+}
+
+/// Floats, at any depth, as integers of the same width that order as they do, -0.0 right before 0.0, NaN behind all.
+pub(crate) fn floats_to_integers(array: &ArrayRef) -> Result<ArrayRef> {
+    let narrow = |v: f32| {
+        let bits = (if v.is_nan() { canonical_f32(v) } else { v }).to_bits() as i32;
+        bits ^ ((bits >> 31) & i32::MAX)
+    };
+    let wide = |v: f64| {
+        let bits = (if v.is_nan() { canonical_f64(v) } else { v }).to_bits() as i64;
+        bits ^ ((bits >> 63) & i64::MAX)
+    };
+    map_floats(array, &integers_for_floats(array.data_type()), &|leaf, _| match leaf.data_type() {
+        DataType::Float32 => Arc::new(leaf.as_primitive::<Float32Type>().unary::<_, Int32Type>(narrow)),
+        _ => Arc::new(leaf.as_primitive::<Float64Type>().unary::<_, Int64Type>(wide)),
+    })
+}
+
+/// The floats of which `floats_to_integers` made integers; `ty`: their type.
+pub(crate) fn integers_to_floats(array: &ArrayRef, ty: &DataType) -> Result<ArrayRef> {
+    map_floats(array, ty, &|leaf, to| match to {
+        DataType::Float32 => Arc::new(
+            leaf.as_primitive::<Int32Type>()
+                .unary::<_, Float32Type>(|v| f32::from_bits((v ^ ((v >> 31) & i32::MAX)) as u32)),
+        ),
+        _ => Arc::new(
+            leaf.as_primitive::<Int64Type>()
+                .unary::<_, Float64Type>(|v| f64::from_bits((v ^ ((v >> 63) & i64::MAX)) as u64)),
+        ),
+    })
+}
+
+/// The type with INT and BIGINT for FLOAT and DOUBLE, at any depth.
+pub(crate) fn integers_for_floats(ty: &DataType) -> DataType {
+    let of = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(integers_for_floats(f.data_type())));
+    match ty {
+        DataType::Float32 => DataType::Int32,
+        DataType::Float64 => DataType::Int64,
+        DataType::List(f) => DataType::List(of(f)),
+        DataType::Map(f, sorted) => DataType::Map(of(f), *sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(of).collect()),
+        other => other.clone(),
+    }
+}
+
+/// Replaces the floats of an array, or what becomes floats of type `to`, at any depth.
+fn map_floats(array: &ArrayRef, to: &DataType, leaf: &dyn Fn(&ArrayRef, &DataType) -> ArrayRef) -> Result<ArrayRef> {
+    if !has_floats(array.data_type()) && !has_floats(to) {
+        return Ok(array.clone());
+    }
+    Ok(match (array.data_type(), to) {
+        (DataType::List(_), DataType::List(item)) => {
+            let a = array.as_list::<i32>();
+            let items = map_floats(a.values(), item.data_type(), leaf)?;
+            Arc::new(ListArray::try_new(item.clone(), a.offsets().clone(), items, a.nulls().cloned())?)
+        }
+        (DataType::Map(..), DataType::Map(entries, sorted)) => {
+            let a = array.as_map();
+            let rows: ArrayRef = Arc::new(a.entries().clone());
+            let rows = map_floats(&rows, entries.data_type(), leaf)?.as_struct().clone();
+            Arc::new(MapArray::try_new(entries.clone(), a.offsets().clone(), rows, a.nulls().cloned(), *sorted)?)
+        }
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let a = array.as_struct();
+            let columns = a.columns().iter().zip(fields).map(|(c, f)| map_floats(c, f.data_type(), leaf));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            Arc::new(StructArray::try_new_with_length(fields.clone(), columns, a.nulls().cloned(), a.len())?)
+        }
+        _ => leaf(array, to),
+    })
+}
+
+/// Whether there are FLOATs or DOUBLEs in a type, at any depth.
+pub fn has_floats(ty: &DataType) -> bool {
     match ty {
         DataType::Float32 | DataType::Float64 => true,
         DataType::List(f) | DataType::Map(f, _) => has_floats(f.data_type()),

@@ -11,7 +11,8 @@ use crate::row_key::{RowKeys, sorted};
 use crate::state::KeyBatch;
 
 /// The net of all parts (all of one schema), in memory; ordered by the columns in declaration order, NULL first.
-/// Rows are equal as keys are: -0.0 and 0.0, all NaNs; the net has 0.0 and one NaN. Weights that are all +1 are `None`.
+/// Rows are equal if all their values are: all NaNs are one value, -0.0 and 0.0 are two. Weights that are all +1 are
+/// `None`.
 ///
 /// No parts at all have no schema: the net is then a batch without columns.
 ///
@@ -81,6 +82,8 @@ pub(crate) fn add_weights(a: i64, b: i64) -> Result<i64> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Float64Type;
     use proptest::prelude::*;
 
     use super::*;
@@ -98,11 +101,17 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_equal_and_so_are_nans() {
+    fn zeros_of_two_signs_are_two_values_and_nans_are_one() {
         let c = columns("F");
-        let net = consolidate(&[changes("+ 0.0\n- -0.0\n+ NaN\n- NaN\n+ -0.0", &c)]).unwrap();
-        assert_eq!(net, changes("+ 0.0", &c));
+        let other_nan = f64::from_bits(f64::NAN.to_bits() | 1 << 63);
+        let nans = Arc::new(arrow::array::Float64Array::from(vec![other_nan, f64::NAN]));
+        let nans = RecordBatch::try_new(crate::types::to_schema(&c), vec![nans]).unwrap();
+        let parts = [changes("+ 0.0\n- -0.0\n+ -0.0\n+ -0.0", &c), Changes::new(nans, Some(vec![1, -1].into()))];
+        let net = consolidate(&parts).unwrap();
         assert!(net.weights.is_none());
+        let bits: Vec<u64> =
+            net.batch.column(0).as_primitive::<Float64Type>().values().iter().map(|v| v.to_bits()).collect();
+        assert_eq!(bits, [(-0.0f64).to_bits(), 0.0f64.to_bits()]);
     }
 
     #[test]
@@ -115,8 +124,14 @@ mod tests {
             array_of(&ty, &[map(Cell::Float(0.0)), map(Cell::Float(-0.0)), Cell::Null, map(Cell::Null), Cell::Null]);
         let batch = RecordBatch::try_new(to_schema(&[Column::new("m", ty.clone(), true)]), vec![column]).unwrap();
         let net = consolidate(&[Changes::new(batch, Some(vec![1, -1, 1, 1, 1].into()))]).unwrap();
-        assert_eq!(net.weights, Some(vec![1, 2].into()));
-        assert_eq!(crate::arbitrary::cells_of(&ty, net.batch.column(0)), [map(Cell::Null), Cell::Null]);
+        let rows = net.num_rows();
+        let mut weights: Vec<i64> = (0..rows).map(|row| net.weight(row)).collect();
+        weights.sort_unstable();
+        // A map of 0.0, one of -0.0 less, one of NULL, and NULL twice.
+        assert_eq!(weights, [-1, 1, 1, 2]);
+        let cells = crate::arbitrary::cells_of(&ty, net.batch.column(0));
+        let weight_of = |cell| cells.iter().zip(0..).find(|(c, _)| **c == cell).map(|(_, row)| net.weight(row));
+        assert_eq!((weight_of(map(Cell::Null)), weight_of(Cell::Null)), (Some(1), Some(2)));
     }
 
     #[test]

@@ -51,13 +51,23 @@ struct Inner {
     proposal: Option<String>,
     /// Further lines: what there is, what to do.
     notes: Vec<String>,
+    /// Where those notes belong that have a place of their own: (index of the note, place).
+    note_places: Vec<(usize, Place)>,
 }
 
 impl Error {
     /// A permanent error: the same input would fail again.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let transient = code == ErrorCode::Io;
-        Error(Box::new(Inner { code, transient, message: message.into(), place: None, proposal: None, notes: vec![] }))
+        Error(Box::new(Inner {
+            code,
+            transient,
+            message: message.into(),
+            place: None,
+            proposal: None,
+            notes: vec![],
+            note_places: vec![],
+        }))
     }
 
     pub fn syntax(message: impl Into<String>) -> Self {
@@ -116,10 +126,11 @@ impl Error {
         self
     }
 
-    /// Replaces the place, for example by the one in the script that the statement stands in.
+    /// Replaces all places, for example by those in the script that the statement stands in.
     #[must_use]
-    pub fn map_place(mut self, f: impl FnOnce(Place) -> Place) -> Self {
-        self.0.place = self.0.place.map(f);
+    pub fn map_place(mut self, f: impl Fn(Place) -> Place) -> Self {
+        self.0.place = self.0.place.map(&f);
+        self.0.note_places.iter_mut().for_each(|(_, place)| *place = f(*place));
         self
     }
 
@@ -137,6 +148,13 @@ impl Error {
         self
     }
 
+    /// One more line below, about another place in the statement.
+    #[must_use]
+    pub fn note_at(mut self, place: Option<Place>, note: impl Into<String>) -> Self {
+        self.0.note_places.extend(place.map(|p| (self.0.notes.len(), p)));
+        self.note(note)
+    }
+
     /// Says what was being done: `context: message`.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
@@ -144,16 +162,17 @@ impl Error {
         self
     }
 
+    /// Trying again does not help, or nobody wants to wait for it: a server that was never reached.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.0.transient = false;
+        self
+    }
+
     /// Trying again can help (a panic of a worker, a server that went away).
     #[must_use]
     pub fn transient(mut self) -> Self {
         self.0.transient = true;
-        self
-    }
-
-    #[must_use]
-    pub fn permanent(mut self) -> Self {
-        self.0.transient = false;
         self
     }
 
@@ -180,6 +199,12 @@ impl Error {
     pub fn notes(&self) -> &[String] {
         &self.0.notes
     }
+
+    /// The notes with their own places.
+    pub fn placed_notes(&self) -> impl Iterator<Item = (Option<Place>, &str)> {
+        let place = |i: usize| self.0.note_places.iter().find(|(note, _)| *note == i).map(|(_, place)| *place);
+        self.0.notes.iter().enumerate().map(move |(i, note)| (place(i), note.as_str()))
+    }
 }
 
 /// One line: message, proposal and notes behind one another, for logs.
@@ -192,8 +217,11 @@ impl fmt::Display for Error {
         if let Some(proposal) = &self.0.proposal {
             write!(f, "; {proposal}")?;
         }
-        for note in &self.0.notes {
+        for (place, note) in self.placed_notes() {
             write!(f, "; {note}")?;
+            if let Some(place) = place {
+                write!(f, " ({place})")?;
+            }
         }
         Ok(())
     }
@@ -242,6 +270,15 @@ mod tests {
     fn io_is_transient_and_a_row_is_not() {
         assert!(Error::io("connection refused").is_transient());
         assert!(!Error::row("division by zero").is_transient());
+    }
+
+    #[test]
+    fn notes_keep_their_places() {
+        let e = Error::name("x").note("a").note_at(Some(Place::new(2, 3, 1)), "b").note_at(None, "c");
+        let e = e.map_place(|p| p.offset_by(10, 1));
+        let notes: Vec<_> = e.placed_notes().collect();
+        assert_eq!(notes, [(None, "a"), (Some(Place::new(11, 3, 1)), "b"), (None, "c")]);
+        assert_eq!(e.to_string(), "x; a; b (line 11, column 3); c");
     }
 
     #[test]

@@ -90,6 +90,29 @@ impl RowChanges {
 /// # Errors
 /// More than `FOLD_ROWS_MAX` rows.
 pub fn fold(net: Changes, key: &[usize]) -> Result<RowChanges> {
+    fold_by(net, if key.is_empty() { By::Row } else { By::Key(key) })
+}
+
+/// As `fold`, of a relation that never has more than one row, such as `SELECT COUNT(*)`: its key has no columns, and an
+/// update of its row is -U +U. All changes of a tick are given at once.
+///
+/// # Errors
+/// More than `FOLD_ROWS_MAX` rows.
+pub fn fold_one_row(net: Changes) -> Result<RowChanges> {
+    fold_by(net, By::Nothing)
+}
+
+/// Which rows have one key.
+enum By<'a> {
+    /// Equal ones.
+    Row,
+    /// Those that are equal in these columns.
+    Key(&'a [usize]),
+    /// All.
+    Nothing,
+}
+
+fn fold_by(net: Changes, by: By) -> Result<RowChanges> {
     let Some(weights) = net.weights else { return Ok(RowChanges::inserts(net.batch)) };
     let weights = weights.values();
     let size = weights.iter().fold(0u64, |sum, w| sum.saturating_add(w.unsigned_abs()));
@@ -99,22 +122,31 @@ pub fn fold(net: Changes, key: &[usize]) -> Result<RowChanges> {
     let mut folded = Folded { rows: Vec::with_capacity(size as usize), kinds: Vec::with_capacity(size as usize) };
     if weights.iter().all(|w| *w > 0) {
         (0..).zip(weights).for_each(|(row, weight)| folded.push(row, *weight, RowKind::Insert));
-    } else if key.is_empty() {
-        for (row, weight) in (0..).zip(weights) {
-            folded.push(row, *weight, if *weight < 0 { RowKind::Delete } else { RowKind::Insert });
+        return folded.finish(net.batch);
+    }
+    match by {
+        By::Row => {
+            for (row, weight) in (0..).zip(weights) {
+                folded.push(row, *weight, if *weight < 0 { RowKind::Delete } else { RowKind::Insert });
+            }
         }
-    } else {
-        let mut keys = KeyBatch::new();
-        RowKeys::of_columns(net.batch.schema(), key.to_vec(), key.len())?.encode(&net.batch, &mut keys)?;
-        let in_order = (1..keys.len()).all(|i| keys.get(i - 1) <= keys.get(i));
-        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
-        if !in_order {
-            order = sorted(&keys).into_iter().map(|e| e.row).collect();
+        By::Nothing => {
+            let group: Vec<u32> = (0..weights.len() as u32).collect();
+            folded.push_group(&group, weights);
         }
-        for group in order.chunk_by_mut(|a, b| keys.get(*a as usize) == keys.get(*b as usize)) {
-            // The sort is not stable.
-            group.sort_unstable();
-            folded.push_group(group, weights);
+        By::Key(key) => {
+            let mut keys = KeyBatch::new();
+            RowKeys::of_columns(net.batch.schema(), key.to_vec(), key.len())?.encode(&net.batch, &mut keys)?;
+            let in_order = (1..keys.len()).all(|i| keys.get(i - 1) <= keys.get(i));
+            let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+            if !in_order {
+                order = sorted(&keys).into_iter().map(|e| e.row).collect();
+            }
+            for group in order.chunk_by_mut(|a, b| keys.get(*a as usize) == keys.get(*b as usize)) {
+                // The sort is not stable.
+                group.sort_unstable();
+                folded.push_group(group, weights);
+            }
         }
     }
     folded.finish(net.batch)
@@ -190,6 +222,19 @@ mod tests {
     #[test]
     fn without_a_key_there_are_no_updates() {
         assert_eq!(folded("- 1 a\n+ 1 b\n+2 1 c", &[]), "-D 1 a | +I 1 b | +I 1 c | +I 1 c");
+    }
+
+    #[test]
+    fn the_only_row_of_a_relation_is_updated_before_first() {
+        let folded = |text: &str| {
+            let rows = fold_one_row(changes(text, &columns("I"))).unwrap();
+            print_rows(&rows).split_once('\n').unwrap().1.trim_end().replace('\n', " | ")
+        };
+        assert_eq!(folded("- 812\n+ 813"), "-U 812 | +U 813");
+        // Netted changes come in the order of their values.
+        assert_eq!(folded("+ 811\n- 812"), "-U 812 | +U 811");
+        assert_eq!(folded("- 812"), "-D 812");
+        assert_eq!(fold_one_row(changes("+ 1", &columns("I"))).unwrap().kinds, None);
     }
 
     #[test]

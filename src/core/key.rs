@@ -22,9 +22,9 @@
 //! | ARRAY | per element `01` if NULL, else `02` value; then `00` | |
 //! | ROW | per field `00` if NULL, else `01` value | |
 //!
-//! -0.0 is written as 0.0, and every NaN as the one that is greater than all numbers. Strings compare by their UTF-8
-//! bytes. Inside of arrays and rows NULL comes first; a shorter array comes before its continuations. MAP and
-//! INTERVAL have no order and are refused.
+//! -0.0 is written as 0.0, and every NaN as the one that is greater than all numbers; in an *exact* column -0.0 has bytes
+//! of its own, those right before 0.0's (`7F FF …`). Strings compare by their UTF-8 bytes. Inside of arrays and rows NULL comes first; a shorter array comes before its continuations. MAP and
+//! INTERVAL have no order and are refused, except in exact columns.
 //!
 //! Why the order holds: each form is such that of two different values neither is a prefix of the other, so the first
 //! differing byte lies within the first differing column, and there it decides as SQL does. It follows that keys of a
@@ -42,10 +42,12 @@ use crate::types::SqlType;
 
 mod decode;
 mod encode;
+mod exact;
 mod fixed;
 
 use decode::{decode_column, skip_column};
 use encode::{encode_fixed, encode_variable, fixed_stride};
+use exact::Form;
 
 /// Version of the byte format, stored in manifests.
 pub const KEY_CODEC_VERSION: u32 = 1;
@@ -69,11 +71,19 @@ pub struct KeyOrder {
     pub ty: SqlType,
     pub descending: bool,
     pub nulls_first: bool,
+    /// The column tells rows apart and is compared with nothing, see `key::exact`: -0.0 is not 0.0.
+    pub exact: bool,
 }
 
 impl KeyOrder {
     pub fn ascending(ty: SqlType) -> Self {
-        KeyOrder { ty, descending: false, nulls_first: true }
+        KeyOrder { ty, descending: false, nulls_first: true, exact: false }
+    }
+
+    /// The same as a column that tells rows apart.
+    #[must_use]
+    pub fn exact(self) -> Self {
+        KeyOrder { exact: true, ..self }
     }
 
     #[inline]
@@ -88,17 +98,22 @@ impl KeyOrder {
     }
 }
 
-/// Encodes and decodes keys of a fixed list of columns. Equal values (also -0.0 and 0.0, all NaNs) give equal bytes;
-/// the encoding of a column list is a prefix of that of a longer list, and no key is a proper prefix of another of
+/// Encodes and decodes keys of a fixed list of columns. Equal values (also -0.0 and 0.0 but in exact columns, all NaNs)
+/// give equal bytes; the encoding of a column list is a prefix of that of a longer list, and no key is a proper prefix of another of
 /// the same list.
 #[derive(Debug, Clone)]
 pub struct KeyCodec {
     columns: Vec<KeyOrder>,
+    /// How each is written, and as what.
+    forms: Vec<Form>,
+    written: Vec<KeyOrder>,
 }
 
 impl KeyCodec {
     pub fn new(columns: Vec<KeyOrder>) -> Self {
-        KeyCodec { columns }
+        let forms: Vec<Form> = columns.iter().map(Form::of).collect();
+        let written = forms.iter().zip(&columns).map(|(f, c)| f.written(c)).collect();
+        KeyCodec { columns, forms, written }
     }
 
     pub fn columns(&self) -> &[KeyOrder] {
@@ -109,11 +124,19 @@ impl KeyCodec {
     /// `columns` may be shorter than the codec's list: then prefixes are encoded.
     ///
     /// # Errors
-    /// MAP and INTERVAL columns, and arrays that do not lie as `SqlType::to_arrow` says or have not `rows` rows.
+    /// MAP and INTERVAL columns that are not exact, and arrays that do not lie as `SqlType::to_arrow` says or have not `rows` rows.
     /// Nothing was appended then.
     pub fn encode(&self, groups: Option<&[u16]>, columns: &[ArrayRef], rows: usize, out: &mut KeyBatch) -> Result<()> {
-        let orders = self.first_columns(columns.len())?;
+        self.first_columns(columns.len())?;
+        let orders = &self.written[..columns.len()];
         let types: Vec<&SqlType> = orders.iter().map(|o| &o.ty).collect();
+        let written: Vec<ArrayRef>;
+        let columns = if self.forms[..columns.len()].iter().all(|f| matches!(f, Form::Plain)) {
+            columns
+        } else {
+            written = columns.iter().zip(&self.forms).map(|(c, f)| f.encode(c)).collect::<Result<_>>()?;
+            &written
+        };
         let cells = Cells::of_columns(columns, &types, rows)?;
         if groups.is_some_and(|g| g.len() != rows) {
             return Err(Error::internal("a key batch needs one key group per row"));
@@ -140,11 +163,12 @@ impl KeyCodec {
     pub(crate) fn decode_as(&self, types: &[DataType], mut keys: Vec<&[u8]>) -> Result<Vec<ArrayRef>> {
         let rows = keys.len();
         let mut arrays = Vec::with_capacity(types.len());
-        for (i, (order, ty)) in self.columns.iter().zip(types).enumerate() {
-            let damaged = || Error::checkpoint(format!("damaged key: column {i} is not a {}", order.ty));
-            let mut builder = CellsBuilder::new(ty, rows)?;
+        for (i, ((form, order), ty)) in self.forms.iter().zip(&self.written).zip(types).enumerate() {
+            let damaged = || Error::checkpoint(format!("damaged key: column {i} is not a {}", self.columns[i].ty));
+            let mut builder = CellsBuilder::new(&form.written_type(ty), rows)?;
             decode_column(order, &mut keys, &mut builder).ok_or_else(damaged)?;
-            arrays.push(builder.finish().map_err(|e| damaged().note(e.message()))?);
+            let array = builder.finish().map_err(|e| damaged().note(e.message()))?;
+            arrays.push(form.decode(array, ty)?);
         }
         match keys.iter().all(|k| k.is_empty()) {
             true => Ok(arrays),
@@ -160,7 +184,7 @@ impl KeyCodec {
     pub fn encoded_prefix_len(&self, key: &[u8], columns: usize) -> Result<usize> {
         let mut rest = key;
         for (i, order) in self.first_columns(columns)?.iter().enumerate() {
-            skip_column(order, &mut rest)
+            skip_column(&self.written[i], &mut rest)
                 .ok_or_else(|| Error::checkpoint(format!("damaged key: column {i} is not a {}", order.ty)))?;
         }
         Ok(key.len() - rest.len())
@@ -170,7 +194,7 @@ impl KeyCodec {
         let orders = self.columns.get(..columns).ok_or_else(|| {
             Error::internal(format!("{columns} key columns where at most {} are expected", self.columns.len()))
         })?;
-        match orders.iter().find(|o| !o.ty.is_orderable()) {
+        match orders.iter().find(|o| !o.exact && !o.ty.is_orderable()) {
             Some(o) => Err(Error::type_(format!("values of type {} have no order and cannot be a key", o.ty))),
             None => Ok(orders),
         }
@@ -194,7 +218,7 @@ mod tests {
     }
 
     fn order(ty: &SqlType, descending: bool, nulls_first: bool) -> KeyOrder {
-        KeyOrder { ty: ty.clone(), descending, nulls_first }
+        KeyOrder { ty: ty.clone(), descending, nulls_first, exact: false }
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -249,6 +273,34 @@ mod tests {
     }
 
     #[test]
+    fn an_exact_column_tells_the_zeros_apart_and_gives_them_back() {
+        use Cell::*;
+        let element = |ty| Box::new(ElementType { ty, nullable: true });
+        let row = SqlType::Row(vec![Column::new("f", SqlType::Float, true), Column::new("s", SqlType::STRING, true)]);
+        let zeros = [f64::NEG_INFINITY, -5e-324, -0.0, 0.0, 5e-324, f64::INFINITY, f64::NAN].map(Float);
+        let rows = zeros.clone().map(|z| Row(vec![z, Null]));
+        let arrays = zeros.clone().map(|z| List(vec![z, Null]));
+        for (ty, cells) in
+            [(SqlType::Double, &zeros), (SqlType::Array(element(SqlType::Double)), &arrays), (row, &rows)]
+        {
+            for descending in [false, true] {
+                let column = array_of(&ty, cells);
+                let codec = KeyCodec::new(vec![order(&ty, descending, true).exact()]);
+                let keys = encode(&codec, None, std::slice::from_ref(&column));
+                let mut sorted: Vec<&[u8]> = keys.iter().collect();
+                if descending {
+                    sorted.reverse();
+                }
+                let is_float = matches!(ty, SqlType::Row(_));
+                // As FLOAT the smallest DOUBLE is a zero too.
+                assert!(sorted.windows(2).all(|w| w[0] < w[1] || (is_float && w[0] == w[1])), "{ty}");
+                let back = codec.decode(keys.iter().collect::<Vec<_>>().into_iter()).unwrap();
+                assert_eq!(format!("{:?}", back[0]), format!("{column:?}"), "{ty}");
+            }
+        }
+    }
+
+    #[test]
     fn maps_and_intervals_are_refused() {
         let map = SqlType::Map(Box::new(SqlType::Int), Box::new(ElementType { ty: SqlType::Int, nullable: true }));
         let in_row = SqlType::Row(vec![Column::new("m", map.clone(), true)]);
@@ -256,6 +308,12 @@ mod tests {
             let codec = KeyCodec::new(vec![KeyOrder::ascending(ty.clone())]);
             let e = codec.encode(None, &[array_of(&ty, &[Cell::Null])], 1, &mut KeyBatch::new()).unwrap_err();
             assert!(e.message().contains(&ty.to_string()), "{e}");
+            // But in an exact column, NULL is a value as others.
+            let codec = KeyCodec::new(vec![KeyOrder::ascending(ty.clone()).exact()]);
+            let column = array_of(&ty, &[Cell::Null]);
+            let keys = encode(&codec, None, std::slice::from_ref(&column));
+            assert_eq!(codec.encoded_prefix_len(keys.get(0), 1).unwrap(), keys.get(0).len());
+            assert_eq!(&codec.decode(keys.iter().collect::<Vec<_>>().into_iter()).unwrap()[0], &column);
         }
     }
 

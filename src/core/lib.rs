@@ -4,11 +4,13 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
-mod cells;
+pub mod cells;
 pub mod changes;
 pub mod consolidate;
 pub mod error;
+pub mod fail_points;
 pub mod fold;
+pub mod hash;
 pub mod key;
 pub mod key_group;
 pub mod mark;

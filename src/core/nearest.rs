@@ -1,18 +1,24 @@
 //! The nearest name to one that is not there.
 
+/// Letters of a beginning from which the rest of a name can be guessed.
+const BEGINNING_CHARS_MIN: usize = 3;
+
 /// The candidate that a person most likely meant, if one is near enough: equal but for case, else at an edit
-/// distance (insert, delete, replace, swap of neighbours) of at most a third of the name's length.
+/// distance (insert, delete, replace, swap of neighbours) of at most a third of the name's length, and less than all of
+/// it, else the one that begins with it.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
-    let edits_max = (name.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .filter_map(|c| {
-            let d = distance(&lower, &c.to_lowercase());
-            (d <= edits_max).then_some((d, c))
-        })
-        .min_by_key(|(d, c)| (*d, c.len(), *c))
-        .map(|(_, c)| c)
+    let length = name.chars().count();
+    let edits_max = (length / 3).max(1).min(length.saturating_sub(1));
+    let near = |c: &'a str| {
+        let folded = c.to_lowercase();
+        match distance(&lower, &folded) {
+            d if d <= edits_max => Some((d, c)),
+            _ => (length >= BEGINNING_CHARS_MIN && folded.starts_with(&lower)).then_some((usize::MAX, c)),
+        }
+    };
+    let found = candidates.into_iter().filter_map(near).min_by_key(|(d, c)| (*d, c.len(), *c));
+    found.map(|(_, c)| c)
 }
 
 /// `did you mean "amount"?`, if a candidate is near; names in double quotes.
@@ -52,8 +58,34 @@ mod tests {
     }
 
     #[test]
+    fn connectors_are_found_by_what_people_type() {
+        let linked = ["blackhole", "datagen", "filesystem", "kafka", "mysql-cdc", "print", "upsert-kafka"];
+        for (typed, meant) in [
+            ("kafak", "kafka"),
+            ("filesystm", "filesystem"),
+            ("filesytem", "filesystem"),
+            ("file", "filesystem"),
+            ("datagn", "datagen"),
+            ("data-gen", "datagen"),
+            ("prnt", "print"),
+            ("Print", "print"),
+            ("black-hole", "blackhole"),
+            ("mysql", "mysql-cdc"),
+            ("mysqlcdc", "mysql-cdc"),
+            ("upsert", "upsert-kafka"),
+            ("kafka-upsert", ""),
+            ("jdbc", ""),
+            ("", ""),
+        ] {
+            assert_eq!(nearest(typed, linked).unwrap_or_default(), meant, "{typed}");
+        }
+    }
+
+    #[test]
     fn what_is_far_is_not_proposed() {
         assert_eq!(nearest("zebra", ["id", "amount"]), None);
         assert_eq!(nearest("", ["id"]), None);
+        assert_eq!(nearest("c", ["a", "b"]), None);
+        assert_eq!(nearest("C", ["a", "c"]), Some("c"));
     }
 }

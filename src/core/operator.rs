@@ -65,6 +65,12 @@ pub trait TickCx {
     fn row_error(&mut self, error: Error) -> Result<()>;
 
     fn waker(&self) -> Waker;
+
+    /// Bytes that the operator should not hold more of, not even within a tick, if it can help it: a tick may be larger
+    /// than all memory for state. Between ticks it is told by `shrink`, to less than this.
+    fn memory_max(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// Rows in one emitted batch, unless there is a reason for another size: fits the caches with a few columns.

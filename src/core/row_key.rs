@@ -1,26 +1,22 @@
 //! Whole rows ↔ bytes whose comparison orders the rows by chosen columns first and then by all: what nets compare.
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, SchemaRef};
 
-use crate::cells::with_canonical_floats;
 use crate::error::{Error, Result};
 use crate::key::{KeyCodec, KeyOrder};
 use crate::state::KeyBatch;
 use crate::types::SqlType;
-use crate::value::ValueCodec;
 
 /// Rows of one schema as keys (`core::key`): first the sort columns, ascending with NULL first, then the other columns
-/// in declaration order. Equal rows, and only those, have equal keys; the rows can be had back from them, with 0.0
-/// for -0.0 and one NaN. A column without an order (MAP) stands as its `core::value` bytes, which serve as identity.
+/// in declaration order. Equal rows, and only those, have equal keys; the rows can be had back from them, with one NaN.
+/// A sort column means a key, so -0.0 is 0.0 there, and comes back as that; in the other columns they are two values.
 #[derive(Debug, Clone)]
 pub struct RowKeys {
     schema: SchemaRef,
     codec: KeyCodec,
     /// Key column → column.
     columns: Vec<usize>,
-    /// Per key column, if it has no order: the codec that makes bytes of it.
-    opaque: Vec<Option<ValueCodec>>,
     /// Per key column: what `codec` decodes into.
     types: Vec<DataType>,
     sort_columns: usize,
@@ -39,25 +35,19 @@ impl RowKeys {
     /// Keys of some columns only: to compare and to group by, not to decode.
     pub(crate) fn of_columns(schema: SchemaRef, columns: Vec<usize>, sort_columns: usize) -> Result<Self> {
         let mut orders = Vec::with_capacity(columns.len());
-        let mut opaque = Vec::with_capacity(columns.len());
         let mut types = Vec::with_capacity(columns.len());
-        for &i in &columns {
+        for (at, &i) in columns.iter().enumerate() {
             let field = schema.fields().get(i).ok_or_else(|| Error::internal(format!("there is no column {i}")))?;
             let ty = SqlType::from_arrow(field.data_type()).ok_or_else(|| {
                 let ty = field.data_type();
                 Error::internal(format!("column \"{}\" lies in memory as {ty}, which is no SQL type", field.name()))
             })?;
-            if ty.is_orderable() {
-                orders.push(KeyOrder::ascending(ty));
-                opaque.push(None);
-                types.push(field.data_type().clone());
-            } else {
-                orders.push(KeyOrder::ascending(SqlType::BYTES));
-                opaque.push(Some(ValueCodec::new(vec![ty])));
-                types.push(DataType::Binary);
-            }
+            let is_sorted_by = at < sort_columns && ty.is_orderable();
+            let order = KeyOrder::ascending(ty);
+            orders.push(if is_sorted_by { order } else { order.exact() });
+            types.push(field.data_type().clone());
         }
-        Ok(RowKeys { schema, codec: KeyCodec::new(orders), columns, opaque, types, sort_columns })
+        Ok(RowKeys { schema, codec: KeyCodec::new(orders), columns, types, sort_columns })
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -66,14 +56,10 @@ impl RowKeys {
 
     /// Appends one key per row to `out`.
     pub fn encode(&self, batch: &RecordBatch, out: &mut KeyBatch) -> Result<()> {
-        let mut columns = Vec::with_capacity(self.columns.len());
-        for (&i, opaque) in self.columns.iter().zip(&self.opaque) {
-            let column = batch.columns().get(i).ok_or_else(|| Error::internal(format!("there is no column {i}")))?;
-            columns.push(match opaque {
-                None => column.clone(),
-                Some(codec) => opaque_column(codec, column)?,
-            });
-        }
+        let column = |&i: &usize| {
+            batch.columns().get(i).cloned().ok_or_else(|| Error::internal(format!("there is no column {i}")))
+        };
+        let columns = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
         self.codec.encode(None, &columns, batch.num_rows(), out)
     }
 
@@ -82,17 +68,8 @@ impl RowKeys {
         let rows = keys.len();
         let keys = self.codec.decode_as(&self.types, keys)?;
         let mut columns: Vec<Option<ArrayRef>> = vec![None; self.columns.len()];
-        for ((array, &i), opaque) in keys.into_iter().zip(&self.columns).zip(&self.opaque) {
-            columns[i] = Some(match opaque {
-                None => array,
-                Some(codec) => {
-                    let values = array.as_binary::<i32>();
-                    // A NULL of the column stands within its value bytes.
-                    let ty = self.schema.field(i).data_type().clone();
-                    let values = (0..rows).map(|row| values.value(row)).collect();
-                    codec.decode_as(&[ty], values)?.pop().expect("one type, one column")
-                }
-            });
+        for (array, &i) in keys.into_iter().zip(&self.columns) {
+            columns[i] = Some(array);
         }
         let columns = columns.into_iter().map(|c| c.expect("every column is a key column once")).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -110,12 +87,6 @@ impl RowKeys {
             n => Ok(&key[..self.codec.encoded_prefix_len(key, n)?]),
         }
     }
-}
-
-fn opaque_column(codec: &ValueCodec, column: &ArrayRef) -> Result<ArrayRef> {
-    let mut values = KeyBatch::new();
-    codec.encode(&[with_canonical_floats(column)?], column.len(), &mut values)?;
-    Ok(std::sync::Arc::new(values.iter().map(Some).collect::<arrow::array::BinaryArray>()))
 }
 
 /// An index into a `KeyBatch` with the first bytes of its key, which decide most comparisons without a look at the

@@ -28,6 +28,10 @@ pub struct KeyColumn {
     pub ty: SqlType,
     pub descending: bool,
     pub nulls_first: bool,
+    /// The column tells rows apart (see `core::key`). Only said where that makes a difference: of columns with floats, and
+    /// of types without an order.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
     /// Hash of where the values come from: base table column or canonical expression (hex).
     pub provenance: String,
 }
@@ -90,25 +94,60 @@ impl KeyBatch {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
         self.ends.windows(2).map(|w| &self.bytes[w[0]..w[1]])
     }
+
+    /// The numbers of all keys in ascending order of the keys, equal ones by number.
+    pub fn sorted(&self) -> Vec<u32> {
+        self.sorted_of((0..self.len() as u32).collect())
+    }
+
+    /// These numbers in ascending order of their keys, equal ones by number.
+    pub fn sorted_of(&self, mut numbers: Vec<u32>) -> Vec<u32> {
+        let key = |n: u32| self.get(n as usize);
+        if numbers.is_sorted_by(|&a, &b| (key(a), a) <= (key(b), b)) {
+            return numbers;
+        }
+        // Most comparisons are decided by the first bytes, without a look at memory elsewhere.
+        let first_bytes = |key: &[u8]| match key.first_chunk::<16>() {
+            Some(first) => u128::from_be_bytes(*first),
+            None => key.iter().rfold((0, 128 - 8 * key.len()), |(sum, at), b| (sum | u128::from(*b) << at, at + 8)).0,
+        };
+        let mut order: Vec<(u128, u32)> = numbers.iter().map(|&n| (first_bytes(key(n)), n)).collect();
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))).then(a.1.cmp(&b.1)));
+        numbers.iter_mut().zip(order).for_each(|(number, (_, sorted))| *number = sorted);
+        numbers
+    }
 }
 
-/// Writes to one table, applied in order. Keys begin with the key group (`key_group::PREFIX_BYTES`).
-#[derive(Debug, Default)]
+/// Writes to one table, applied in order. Keys begin with the key group (`key_group::PREFIX_BYTES`). The more there are in
+/// one batch, the cheaper each is: an eviction should be one batch, or a few. All bytes lie behind one another: an
+/// allocation for each write would take longer than the rest.
+#[derive(Debug, Clone, Default)]
 pub struct WriteBatch {
-    pub ops: Vec<WriteOp>,
+    keys: KeyBatch,
+    /// Of a put its value, of a range delete the end, of a delete nothing.
+    values: KeyBatch,
+    kinds: Vec<Kind>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub enum WriteOp {
-    Put(Box<[u8]>, Box<[u8]>),
-    Delete(Box<[u8]>),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Put,
+    Delete,
+    DeleteRange,
+}
+
+/// One of the writes of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOp<'a> {
+    Put(&'a [u8], &'a [u8]),
+    Delete(&'a [u8]),
     /// All keys in `from .. to`; both of one key group.
-    DeleteRange(Box<[u8]>, Box<[u8]>),
+    DeleteRange(&'a [u8], &'a [u8]),
 }
 
-impl WriteOp {
+impl<'a> WriteOp<'a> {
     /// The key; of a range delete its first one.
-    pub fn key(&self) -> &[u8] {
+    pub fn key(self) -> &'a [u8] {
         match self {
             WriteOp::Put(key, _) | WriteOp::Delete(key) | WriteOp::DeleteRange(key, _) => key,
         }
@@ -116,12 +155,72 @@ impl WriteOp {
 }
 
 impl WriteBatch {
-    pub fn put(&mut self, key: impl Into<Box<[u8]>>, value: impl Into<Box<[u8]>>) {
-        self.ops.push(WriteOp::Put(key.into(), value.into()));
+    /// Puts of all these keys, which have as many values.
+    pub fn puts(keys: KeyBatch, values: KeyBatch) -> Self {
+        assert_eq!(keys.len(), values.len(), "a put has a key and a value");
+        let kinds = vec![Kind::Put; keys.len()];
+        WriteBatch { keys, values, kinds }
     }
 
-    pub fn delete(&mut self, key: impl Into<Box<[u8]>>) {
-        self.ops.push(WriteOp::Delete(key.into()));
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.push(Kind::Put, key.as_ref(), value.as_ref());
+    }
+
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) {
+        self.push(Kind::Delete, key.as_ref(), &[]);
+    }
+
+    /// All keys in `from .. to`; both of one key group.
+    pub fn delete_range(&mut self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) {
+        self.push(Kind::DeleteRange, from.as_ref(), to.as_ref());
+    }
+
+    fn push(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
+        self.keys.push(key);
+        self.values.push(value);
+        self.kinds.push(kind);
+    }
+
+    pub fn len(&self) -> usize {
+        self.kinds.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.kinds.is_empty()
+    }
+
+    pub fn has_ranges(&self) -> bool {
+        self.kinds.contains(&Kind::DeleteRange)
+    }
+
+    /// Bytes held in memory.
+    pub fn bytes(&self) -> usize {
+        let held = |b: &KeyBatch| b.bytes.capacity() + b.ends.capacity() * size_of::<usize>();
+        held(&self.keys) + held(&self.values) + self.kinds.capacity()
+    }
+
+    /// Bytes of keys and values.
+    pub fn payload_bytes(&self) -> usize {
+        self.keys.bytes.len() + self.values.bytes.len()
+    }
+
+    /// The keys of all writes; of a range delete its first one.
+    pub fn keys(&self) -> &KeyBatch {
+        &self.keys
+    }
+
+    #[inline]
+    pub fn get(&self, i: usize) -> WriteOp<'_> {
+        let (key, value) = (self.keys.get(i), self.values.get(i));
+        match self.kinds[i] {
+            Kind::Put => WriteOp::Put(key, value),
+            Kind::Delete => WriteOp::Delete(key),
+            Kind::DeleteRange => WriteOp::DeleteRange(key, value),
+        }
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = WriteOp<'_>> + Clone {
+        (0..self.len()).map(|i| self.get(i))
     }
 }
 
@@ -133,6 +232,12 @@ pub trait StateTable {
 
     /// True if certainly nothing is stored: nothing was restored and nothing written. Lets operators skip look-ups.
     fn is_empty(&self) -> bool;
+
+    /// Numbers of the given prefixes, in order, each of which may have keys that begin with it; of the others there are
+    /// certainly none. The routing columns decide, which a prefix should hold whole. Without a look at storage.
+    fn may_hold(&self, prefixes: &KeyBatch) -> Vec<u32> {
+        (0..if self.is_empty() { 0 } else { prefixes.len() as u32 }).collect()
+    }
 
     /// Calls `found(i, value)` for every key `keys.get(i)` that is stored, in any order.
     fn get_many(&self, keys: &KeyBatch, found: &mut dyn FnMut(usize, &[u8])) -> Result<()>;
@@ -237,13 +342,13 @@ impl StateTable for MemoryTable {
     }
 
     fn write(&mut self, batch: WriteBatch) -> Result<()> {
-        for op in batch.ops {
+        for op in batch.iter() {
             match op {
                 WriteOp::Put(k, v) => {
-                    self.rows.insert(k, v);
+                    self.rows.insert(k.into(), v.into());
                 }
                 WriteOp::Delete(k) => {
-                    self.rows.remove(&k);
+                    self.rows.remove(k);
                 }
                 WriteOp::DeleteRange(from, to) => {
                     self.rows.retain(|k, _| !(**k >= *from && **k < *to));
@@ -277,6 +382,17 @@ mod tests {
         })
         .unwrap();
         out
+    }
+
+    #[test]
+    fn numbers_are_sorted_by_their_keys() {
+        let mut keys = KeyBatch::new();
+        let long = [[7; 16].as_slice(), &[1]].concat();
+        for key in [&b"b"[..], b"", b"a\0", &long, b"a", &long[..16], b"b", b"a\0\0"] {
+            keys.push(key);
+        }
+        assert_eq!(keys.sorted(), [1, 5, 3, 4, 2, 7, 0, 6]);
+        assert_eq!(keys.sorted_of(vec![6, 0, 1]), [1, 0, 6]);
     }
 
     #[test]

@@ -74,6 +74,9 @@ pub struct SinkInfo {
     pub delivery: Delivery,
     /// Whether the sink needs a tick's changes net and ordered by key (all that write what they get).
     pub needs_net: bool,
+    /// Ordinals within the table's columns by which rows go to the workers (and are folded, if no primary key is
+    /// declared), so that all changes of one such key reach the target in order. `None`: the primary key's.
+    pub key: Option<Vec<usize>>,
     pub metadata: Vec<Column>,
 }
 

@@ -11,7 +11,7 @@ pub struct Tick {
     pub wall_clock_us: i64,
 }
 
-/// What happens when the tick is done. The number is the checkpoint's.
+/// What happens when the tick is done. The number is the checkpoint's id within the attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TickKind {
     Plain,
@@ -22,7 +22,7 @@ pub enum TickKind {
 }
 
 impl TickKind {
-    /// The number of the checkpoint that this tick takes, if it takes one.
+    /// The id of the checkpoint that this tick takes, if it takes one.
     pub fn checkpoint(self) -> Option<u64> {
         match self {
             TickKind::Plain => None,

@@ -24,7 +24,7 @@ pub const FUNCTIONS: &[Function] = &[
         &[Arg::Str, Arg::Str, Arg::Str, Arg::Str, Arg::Str, Arg::Str],
         Ret::Str,
         json_value,
-        "JSON_VALUE(json, path [RETURNING type] [NULL | ERROR | DEFAULT x ON EMPTY] [… ON ERROR])",
+        "JSON_VALUE(json, path [RETURNING type])",
         "The scalar at a path.",
     )
     .optional(4),
@@ -33,7 +33,7 @@ pub const FUNCTIONS: &[Function] = &[
         &[Arg::Str, Arg::Str, Arg::Str, Arg::Str, Arg::Str],
         Ret::Str,
         json_query,
-        "JSON_QUERY(json, path [WITH | WITHOUT WRAPPER] [… ON EMPTY] [… ON ERROR])",
+        "JSON_QUERY(json, path)",
         "The object or array at a path, as JSON.",
     )
     .optional(3),
@@ -42,7 +42,7 @@ pub const FUNCTIONS: &[Function] = &[
         &[Arg::Str, Arg::Str, Arg::Str],
         Ret::Bool,
         json_exists,
-        "JSON_EXISTS(json, path [TRUE | FALSE | UNKNOWN | ERROR ON ERROR])",
+        "JSON_EXISTS(json, path)",
         "Whether there is something at a path.",
     )
     .optional(1),
@@ -51,7 +51,7 @@ pub const FUNCTIONS: &[Function] = &[
         &[Arg::Str, Arg::Str],
         Ret::Bool,
         is_json,
-        "string IS JSON [VALUE | OBJECT | ARRAY | SCALAR]",
+        "IS_JSON(string [, kind])",
         "Whether a text is JSON.",
     )
     .optional(1),

@@ -463,12 +463,8 @@ fn rand_integer(c: &Call) -> Result<ArrayRef> {
 
 fn uuid(c: &Call) -> Result<ArrayRef> {
     c.strings(|_, out| {
-        let mut bits: u128 = GENERATOR.with_borrow_mut(|r| r.random());
-        // Version 4, variant 1.
-        bits = bits & !(0xF << 76) | 4 << 76;
-        bits = bits & !(0x3 << 62) | 2 << 62;
-        let h = format!("{bits:032x}");
-        let _ = write!(out, "{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..]);
+        let bytes = GENERATOR.with_borrow_mut(|r| r.random());
+        let _ = write!(out, "{}", uuid::Builder::from_random_bytes(bytes).into_uuid());
         Some(())
     })
 }

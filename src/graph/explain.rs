@@ -113,7 +113,7 @@ impl Tree<'_> {
         };
         if !identity.is_empty() {
             let identity: Vec<String> = identity.into_iter().map(|(k, v)| format!("{k} = {v}")).collect();
-            self.lines.push((format!("{bar}is {}", identity.join(", ")), None));
+            self.lines.push((format!("{bar}identity {}", identity.join(", ")), None));
         }
     }
 
@@ -197,11 +197,22 @@ fn value_column(v: &ValueColumn, verbose: bool) -> String {
     if verbose { format!("{} {}", v.name, v.ty) } else { v.name.clone() }
 }
 
-/// An expression as SQL, columns by the names of the inputs (of a join: left, then right), with no more parentheses than
-/// it needs.
+/// An expression as SQL, columns by the names of the inputs (see `column_names`), with no more parentheses than it needs.
 pub fn expr(e: &Expr, inputs: &[&Output]) -> String {
-    let name = |ordinal: usize| inputs.iter().flat_map(|i| &i.columns).nth(ordinal).map(|c| c.column.name.clone());
-    text(e, &name, 0)
+    let names = column_names(inputs);
+    text(e, &|ordinal| names.get(ordinal).cloned(), 0)
+}
+
+/// The names of the columns of an operator's inputs, behind one another. A name that both inputs of a join have is
+/// told apart: `left.id`, `right.id`.
+pub fn column_names(inputs: &[&Output]) -> Vec<String> {
+    let own = |i: &Output| i.columns.iter().map(|c| c.column.name.clone()).collect::<Vec<_>>();
+    let [left, right] = inputs else { return inputs.iter().flat_map(|i| own(i)).collect() };
+    let (left, right) = (own(left), own(right));
+    let told_apart = |side: &str, names: &[String], others: &[String]| -> Vec<String> {
+        names.iter().map(|n| if others.contains(n) { format!("{side}.{n}") } else { n.clone() }).collect()
+    };
+    [told_apart("left", &left, &right), told_apart("right", &right, &left)].concat()
 }
 
 /// An expression over columns that are no operator's output yet.
@@ -282,7 +293,11 @@ fn call(function: &str, args: &[Expr], name: &dyn Fn(usize) -> Option<String>, o
     let list = |args: &[Expr]| args.iter().map(|a| text(a, name, 0)).collect::<Vec<_>>().join(", ");
     let words = || function.replace('_', " ").to_uppercase();
     match (function, args.len()) {
-        ("and" | "or" | "||" | "+" | "*", 2) => format!("{} {} {}", of(0, own), words(), of(1, own)),
+        ("and" | "or" | "||" | "+" | "*", 2) => {
+            // Associative with itself only: a * (b / c).
+            let same = matches!(&args[1], Expr::Call { function: inner, .. } if inner == function);
+            format!("{} {} {}", of(0, own), words(), of(1, if same { own } else { own + 1 }))
+        }
         ("is_distinct_from" | "is_not_distinct_from" | "like" | "not_like" | "ilike" | "not_ilike", 2) => {
             format!("{} {} {}", of(0, own + 1), words(), of(1, own + 1))
         }

@@ -53,7 +53,7 @@ impl Operator for Deduplicate {
             return Err(Error::changelog(format!("{}: a delete on append-only input, of key {key}", self.title)));
         }
         if !changes.is_empty() {
-            self.collected.push(changes);
+            self.collected.push(self.layout.with_canonical_keys(changes)?);
         }
         Ok(())
     }

@@ -1,15 +1,16 @@
 //! Filter: passes the rows for which the predicate is true, with their weights.
 
-use arrow::array::AsArray;
-use arrow::compute::{FilterBuilder, SlicesIterator};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::array::BooleanArray;
+use arrow::datatypes::SchemaRef;
 use thalweg_core::operator::{Operator, Step, TickCx};
 use thalweg_core::{Changes, Result};
 use thalweg_graph::Output;
 use thalweg_graph::ops::filter::FilterSpec;
 
 use crate::BuildCx;
-use crate::expr::{ExprSet, to_batch};
+use crate::compact::compact;
+use crate::expr::ExprSet;
+use crate::failed_rows::FailedRows;
 
 pub(crate) fn build(cx: BuildCx<'_>, spec: &FilterSpec) -> Result<Box<dyn Operator>> {
     Ok(Box::new(FilterOperator::new(spec, cx.input(0), cx.output())?))
@@ -20,6 +21,8 @@ pub(crate) fn build(cx: BuildCx<'_>, spec: &FilterSpec) -> Result<Box<dyn Operat
 pub struct FilterOperator {
     predicate: ExprSet,
     schema: SchemaRef,
+    /// Of changing input; `None`: rows fail at once.
+    failed: Option<FailedRows>,
 }
 
 impl FilterOperator {
@@ -27,7 +30,22 @@ impl FilterOperator {
     /// A predicate that cannot be bound to the input.
     pub fn new(spec: &FilterSpec, input: &Output, output: &Output) -> Result<Self> {
         let predicate = ExprSet::compile(std::slice::from_ref(&spec.predicate), input)?;
-        Ok(FilterOperator { predicate, schema: output.schema() })
+        let failed = (!input.append_only).then(FailedRows::default);
+        Ok(FilterOperator { predicate, schema: output.schema(), failed })
+    }
+
+    /// A row that fails is an error.
+    fn judge(&self, changes: Changes, cx: &mut dyn TickCx) -> Result<()> {
+        let mask = self.predicate.mask(&changes.batch, cx)?;
+        self.emit(changes, &mask, cx)
+    }
+
+    fn emit(&self, changes: Changes, mask: &BooleanArray, cx: &mut dyn TickCx) -> Result<()> {
+        let kept = compact(changes, mask, &self.schema)?;
+        if !kept.is_empty() {
+            cx.emit(kept);
+        }
+        Ok(())
     }
 }
 
@@ -36,30 +54,22 @@ impl Operator for FilterOperator {
         if changes.is_empty() {
             return Ok(());
         }
-        let mask = self.predicate.mask(&changes.batch, cx)?;
-        let rows = mask.true_count();
-        if rows == changes.num_rows() {
-            cx.emit(changes);
-            return Ok(());
+        let Some(failed) = &mut self.failed else { return self.judge(changes, cx) };
+        let (mask, succeeded) = self.predicate.mask_of_what_succeeds(&changes.batch, cx)?;
+        if let Some(succeeded) = succeeded
+            && let Some(now) = failed.add(&changes, &succeeded)?
+        {
+            self.judge(now, cx)?;
         }
-        if rows == 0 {
-            return Ok(());
-        }
-        // A mask of one run keeps the buffers.
-        let mut runs = SlicesIterator::new(&mask);
-        if let (Some((start, end)), None) = (runs.next(), runs.next()) {
-            cx.emit(changes.slice(start, end - start));
-            return Ok(());
-        }
-        let filter = FilterBuilder::new(&mask).optimize().build();
-        let columns = changes.batch.columns().iter().map(|c| filter.filter(c)).collect::<Result<Vec<_>, _>>()?;
-        let weights = changes.weights.map(|w| filter.filter(&w)).transpose()?;
-        let weights = weights.map(|w| w.as_primitive::<Int64Type>().clone());
-        cx.emit(Changes::new(to_batch(self.schema.clone(), columns, rows)?, weights));
-        Ok(())
+        self.emit(changes, &mask, cx)
     }
 
-    fn end_tick(&mut self, _: &mut dyn TickCx) -> Result<Step> {
+    fn end_tick(&mut self, cx: &mut dyn TickCx) -> Result<Step> {
+        if let Some(failed) = &mut self.failed
+            && let Some(net) = failed.take_net()?
+        {
+            self.judge(net, cx)?;
+        }
         Ok(Step::Done)
     }
 }
@@ -119,5 +129,7 @@ mod tests {
         let e = rig.tick(vec![(0, changes("+ 1 x\n+ 0 y", &columns("I T")))]).unwrap_err();
         assert_eq!(e.message(), "division by zero");
         assert!(e.to_string().contains("a = 0"), "{e}");
+        let parts = ["+ 0 x\n+ 1 x", "- 0 x\n- 2 y"].map(|p| (0, changes(p, &columns("I T"))));
+        assert_net_eq(&rig.tick(parts.to_vec()).unwrap(), "+ 1 x");
     }
 }

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use thalweg_core::Result;
+pub(crate) use thalweg_core::hash::hash_bytes;
 use thalweg_core::state::{KeyBatch, StateTable, WriteBatch};
 
 use crate::key_index::prefetch_at;
@@ -17,8 +18,8 @@ use crate::key_index::prefetch_at;
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Bytes of overwritten records that are tolerated before chunks are rewritten.
 const GARBAGE_BYTES_MIN: usize = 4 * CHUNK_BYTES;
-/// Writes to the table in one batch.
-const WRITE_OPS_MAX: usize = 16 * 1024;
+/// Writes to the table in one batch: the fewer and larger, the less is merged later.
+const WRITE_OPS_MAX: usize = 512 * 1024;
 /// Slot, length of the key, room for the value: in front of each record.
 const HEADER_BYTES: usize = 12;
 
@@ -126,26 +127,6 @@ impl TagIndex {
         self.places[hole].slot = NONE;
         self.len -= 1;
     }
-}
-
-/// A quick hash of bytes, for memory only.
-#[inline]
-pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
-    #[inline]
-    fn mix(a: u64, b: u64) -> u64 {
-        let p = u128::from(a) * u128::from(b);
-        p as u64 ^ (p >> 64) as u64
-    }
-    const K: u64 = 0x9E37_79B9_7F4A_7C15;
-    let mut h = K ^ bytes.len() as u64;
-    let mut words = bytes.chunks_exact(8);
-    for w in &mut words {
-        h = mix(h ^ u64::from_le_bytes(w.try_into().expect("8 bytes")), K);
-    }
-    let rest = words.remainder();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(h ^ u64::from_le_bytes(last), 0xA076_1D64_78BD_642F)
 }
 
 #[derive(Clone, Copy)]
@@ -270,11 +251,11 @@ impl KeyedCache {
             if self.entries.slots[slot as usize].value_len == ABSENT {
                 self.entries.remove(slot);
             }
-            if writes.ops.len() >= WRITE_OPS_MAX {
+            if writes.len() >= WRITE_OPS_MAX {
                 self.table.write(std::mem::take(&mut writes))?;
             }
         }
-        if !writes.ops.is_empty() {
+        if !writes.is_empty() {
             self.table.write(writes)?;
         }
         Ok(())
@@ -604,5 +585,24 @@ mod tests {
             cache.flush().unwrap();
             assert_eq!(table.contents(), model);
         }
+    }
+
+    #[test]
+    fn a_flush_writes_what_was_set_since_the_last_one() {
+        let table = SharedTable::empty();
+        let mut cache = KeyedCache::new(table.boxed());
+        let mut set = |keys: std::ops::Range<u32>| {
+            let mut batch = KeyBatch::new();
+            keys.for_each(|k| batch.push(&[&[0, 0], &k.to_be_bytes()[..]].concat()));
+            let mut slots = vec![];
+            cache.load(&batch, &mut slots).unwrap();
+            // The second half is looked at only.
+            slots[..slots.len() / 2].iter().for_each(|&s| cache.set(s, Some(b"value")));
+            cache.flush().unwrap();
+            table.take_costs()
+        };
+        assert_eq!(set(0..2000), (0, 1000));
+        assert_eq!(set(500..520), (0, 10));
+        assert_eq!(set(0..0), (0, 0));
     }
 }

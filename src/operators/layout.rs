@@ -6,11 +6,12 @@ use std::fmt::Write as _;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::util::display::array_value_to_string;
+use thalweg_core::cells::{has_floats, with_canonical_floats};
 use thalweg_core::key::{KeyCodec, KeyOrder};
 use thalweg_core::key_group::{PREFIX_BYTES, hash_rows, key_group};
 use thalweg_core::state::{KeyBatch, StateTableSpec};
 use thalweg_core::value::ValueCodec;
-use thalweg_core::{Error, Result};
+use thalweg_core::{Changes, Error, Result};
 use thalweg_graph::Output;
 
 /// The columns of one input as key and value of one table. The key group is that of the first `routing` key columns.
@@ -19,7 +20,7 @@ pub(crate) struct TableLayout {
     schema: SchemaRef,
     key_codec: KeyCodec,
     value_codec: ValueCodec,
-    /// Key column → ordinal in the input.
+    /// Key column → ordinal in the input. One of them can be there twice: where it is compared, and where it is exact.
     pub key: Vec<usize>,
     /// Value column → ordinal in the input.
     pub value: Vec<usize>,
@@ -27,6 +28,8 @@ pub(crate) struct TableLayout {
     /// The last value column is a weight of the operator's own.
     weighted: bool,
     max_parallelism: u16,
+    /// Key columns in which -0.0 is 0.0, as ordinals in the input.
+    floats: Vec<usize>,
 }
 
 /// What a layout is made of.
@@ -83,11 +86,17 @@ impl TableLayout {
             ty: c.ty.clone(),
             descending: c.descending,
             nulls_first: c.nulls_first,
+            exact: c.exact,
+        };
+        let is_exact = |o: &usize| table.key.iter().zip(&key).any(|(c, k)| c.exact && k == o);
+        let is_key_with_floats = |(c, o): (&thalweg_core::state::KeyColumn, &usize)| {
+            (!c.exact && has_floats(&c.ty.to_arrow())).then_some(*o)
         };
         Ok(TableLayout {
             schema: input.schema(),
             key_codec: KeyCodec::new(table.key.iter().map(order).collect()),
             value_codec: ValueCodec::new(stored),
+            floats: table.key.iter().zip(&key).filter_map(is_key_with_floats).filter(|o| !is_exact(o)).collect(),
             key,
             value,
             routing: table.routing_columns,
@@ -103,6 +112,20 @@ impl TableLayout {
     /// The routing columns' ordinals in the input.
     pub fn routing(&self) -> &[usize] {
         &self.key[..self.routing]
+    }
+
+    /// The changes with 0.0 for -0.0 in the columns that are compared as keys, so that what is shown of a key does not
+    /// depend on which row came first, nor on what was read back from the table.
+    pub fn with_canonical_keys(&self, changes: Changes) -> Result<Changes> {
+        if self.floats.is_empty() {
+            return Ok(changes);
+        }
+        let mut columns = changes.batch.columns().to_vec();
+        for &o in &self.floats {
+            columns[o] = with_canonical_floats(&columns[o])?;
+        }
+        let batch = batch_of(changes.batch.schema(), columns, changes.num_rows())?;
+        Ok(changes.with_batch(batch))
     }
 
     fn groups(&self, batch: &RecordBatch) -> Result<Vec<u16>> {
@@ -154,15 +177,15 @@ impl TableLayout {
             }
             false => vec![],
         };
-        let width = self.key.len() + self.value.len();
+        let width = self.key.iter().chain(&self.value).max().map_or(0, |o| o + 1);
         let mut columns: Vec<Option<ArrayRef>> = vec![None; width];
         let ordinals = self.key.iter().chain(&self.value);
         for (&o, column) in ordinals.zip(key_columns.into_iter().chain(value_columns)) {
-            let place = columns.get_mut(o).ok_or_else(|| Error::internal("stored columns with a gap"))?;
-            *place = Some(column);
+            // Of a column that stands twice the later one is exact.
+            columns[o] = Some(column);
         }
         let columns = columns.into_iter().collect::<Option<Vec<_>>>();
-        let columns = columns.ok_or_else(|| Error::internal("a stored column is both key and value"))?;
+        let columns = columns.ok_or_else(|| Error::internal("stored columns with a gap"))?;
         let schema = match width == self.schema.fields().len() {
             true => self.schema.clone(),
             false => std::sync::Arc::new(self.schema.project(&(0..width).collect::<Vec<_>>())?),

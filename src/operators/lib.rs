@@ -3,8 +3,10 @@
 //! `dyn StateTable`.
 
 mod aggregate;
+mod compact;
 mod deduplicate;
 pub mod expr;
+mod failed_rows;
 mod filter;
 mod join;
 mod key_index;

@@ -43,9 +43,6 @@ struct Memoize {
     stable: Vec<usize>,
     stable_codec: KeyCodec,
     unstable_codec: ValueCodec,
-    /// Those of the stable columns that have no order, as value bytes.
-    opaque: Vec<usize>,
-    opaque_codec: ValueCodec,
     computed: ExprSet,
     input: SchemaRef,
     output: SchemaRef,
@@ -68,19 +65,16 @@ pub(crate) fn build(mut cx: BuildCx<'_>, spec: &MemoizeSpec) -> Result<Box<dyn O
         max_parallelism: cx.max_parallelism,
     })?;
     let ty = |&c: &usize| input.columns[c].column.ty.clone();
-    let (stable, opaque): (Vec<usize>, Vec<usize>) =
-        rest(input, &spec.columns).into_iter().partition(|c| ty(c).is_orderable());
+    let stable = rest(input, &spec.columns);
     let exprs: Vec<Expr> = spec.computed.iter().map(|m| m.expr.clone()).collect();
     Ok(Box::new(Memoize {
         title: cx.title(),
         layout,
         codec: ValueCodec::new(table.value.iter().map(|c| c.ty.clone()).collect()),
         columns: spec.columns.clone(),
-        stable_codec: KeyCodec::new(stable.iter().map(|c| KeyOrder::ascending(ty(c))).collect()),
+        stable_codec: KeyCodec::new(stable.iter().map(|c| KeyOrder::ascending(ty(c)).exact()).collect()),
         stable,
         unstable_codec: ValueCodec::new(spec.columns.iter().map(ty).collect()),
-        opaque_codec: ValueCodec::new(opaque.iter().map(ty).collect()),
-        opaque,
         computed: ExprSet::compile(&exprs, input)?,
         input: input.schema(),
         output: cx.output().schema(),
@@ -138,11 +132,9 @@ impl Memoize {
         }
         let mut keys = KeyBatch::new();
         self.stable_codec.encode(None, &pick(&all.batch, &self.stable), rows, &mut keys)?;
-        let mut opaque = KeyBatch::new();
-        self.opaque_codec.encode(&pick(&all.batch, &self.opaque), rows, &mut opaque)?;
         let mut unstable = KeyBatch::new();
         self.unstable_codec.encode(&pick(&all.batch, &self.columns), rows, &mut unstable)?;
-        let identity = |row: u32| (keys.get(row as usize), opaque.get(row as usize));
+        let identity = |row: u32| keys.get(row as usize);
         let mut order: Vec<u32> = (0..rows as u32).collect();
         order.sort_unstable_by_key(|&row| (identity(row), unstable.get(row as usize), row));
         let (mut deleted, mut inserted) = (vec![], vec![]);

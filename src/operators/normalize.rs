@@ -76,6 +76,7 @@ impl Normalize {
         let all = concat(&self.input_schema, std::mem::take(&mut self.collected))?;
         let columns = all.batch.columns()[..self.order].to_vec();
         let rows = batch_of(self.layout.schema().clone(), columns, all.num_rows())?;
+        let rows = self.layout.with_canonical_keys(Changes::inserts(rows))?.batch;
         let mut keys = KeyBatch::new();
         self.layout.encode_keys(&rows, &mut keys)?;
         let mut slots = vec![];

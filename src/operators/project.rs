@@ -9,7 +9,8 @@ use thalweg_graph::ops::project::ProjectSpec;
 use thalweg_graph::{Expr, Output};
 
 use crate::BuildCx;
-use crate::expr::{ExprSet, to_batch};
+use crate::expr::{Evaluated, ExprSet, to_batch};
+use crate::failed_rows::FailedRows;
 
 pub(crate) fn build(cx: BuildCx<'_>, spec: &ProjectSpec) -> Result<Box<dyn Operator>> {
     Ok(Box::new(ProjectOperator::new(spec, cx.input(0), cx.output())?))
@@ -20,6 +21,8 @@ pub(crate) fn build(cx: BuildCx<'_>, spec: &ProjectSpec) -> Result<Box<dyn Opera
 pub struct ProjectOperator {
     exprs: ExprSet,
     schema: SchemaRef,
+    /// Of changing input; `None`: rows fail at once.
+    failed: Option<FailedRows>,
 }
 
 impl ProjectOperator {
@@ -27,16 +30,17 @@ impl ProjectOperator {
     /// An expression that cannot be bound to the input.
     pub fn new(spec: &ProjectSpec, input: &Output, output: &Output) -> Result<Self> {
         let exprs: Vec<Expr> = spec.columns.iter().map(|c| c.expr.clone()).collect();
-        Ok(ProjectOperator { exprs: ExprSet::compile(&exprs, input)?, schema: output.schema() })
+        let failed = (!input.append_only).then(FailedRows::default);
+        Ok(ProjectOperator { exprs: ExprSet::compile(&exprs, input)?, schema: output.schema(), failed })
     }
-}
 
-impl Operator for ProjectOperator {
-    fn push(&mut self, _: usize, changes: Changes, cx: &mut dyn TickCx) -> Result<()> {
-        if changes.is_empty() {
-            return Ok(());
-        }
+    /// A row that fails is an error.
+    fn judge(&self, changes: Changes, cx: &mut dyn TickCx) -> Result<()> {
         let evaluated = self.exprs.evaluate(&changes.batch, cx)?;
+        self.emit(changes, evaluated, cx)
+    }
+
+    fn emit(&self, changes: Changes, evaluated: Evaluated, cx: &mut dyn TickCx) -> Result<()> {
         let (rows, weights) = match evaluated.kept {
             None => (changes.num_rows(), changes.weights),
             Some(kept) => {
@@ -50,8 +54,29 @@ impl Operator for ProjectOperator {
         }
         Ok(())
     }
+}
 
-    fn end_tick(&mut self, _: &mut dyn TickCx) -> Result<Step> {
+impl Operator for ProjectOperator {
+    fn push(&mut self, _: usize, changes: Changes, cx: &mut dyn TickCx) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let Some(failed) = &mut self.failed else { return self.judge(changes, cx) };
+        let evaluated = self.exprs.evaluate_what_succeeds(&changes.batch, cx)?;
+        if let Some(succeeded) = &evaluated.kept
+            && let Some(now) = failed.add(&changes, succeeded)?
+        {
+            self.judge(now, cx)?;
+        }
+        self.emit(changes, evaluated, cx)
+    }
+
+    fn end_tick(&mut self, cx: &mut dyn TickCx) -> Result<Step> {
+        if let Some(failed) = &mut self.failed
+            && let Some(net) = failed.take_net()?
+        {
+            self.judge(net, cx)?;
+        }
         Ok(Step::Done)
     }
 }
@@ -108,11 +133,22 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_comes_and_goes_in_a_tick_raises_no_error() {
+        let quotient = Expr::call("/", vec![a(), a()], SqlType::BigInt);
+        let mut rig = rig(vec![(quotient, "q")]);
+        let parts = ["+ 0 x\n+ 2 x\n- 0 z", "+2 0 z\n- 0 x\n- 0 z\n+ 5 u"];
+        let out = rig.tick(parts.map(|p| (0, changes(p, &columns("I T")))).to_vec()).unwrap();
+        assert_net_eq(&out, "+2 1");
+        let e = rig.tick(vec![(0, changes("+ 0 x\n- 0 y", &columns("I T")))]).unwrap_err();
+        assert_eq!(e.message(), "division by zero");
+    }
+
+    #[test]
     fn an_error_names_expression_and_row() {
         let quotient = Expr::call("/", vec![a(), a()], SqlType::BigInt);
         let mut rig = rig(vec![(quotient, "q")]);
         let e = rig.tick(vec![(0, changes("+ 1 x\n+ 0 y", &columns("I T")))]).unwrap_err();
         assert_eq!(e.message(), "division by zero");
-        assert_eq!(e.notes(), ["in a / a", "of the row with a = 0"]);
+        assert_eq!(e.notes(), ["in a / a", "of the row with a = 0", "x / NULLIF(y, 0) is NULL where y is 0"]);
     }
 }

@@ -310,7 +310,7 @@ impl StoredColumn {
         ))
     }
 
-    /// Whether the stored cell equals the cell of an array, as keys are equal.
+    /// Whether the stored cell equals the cell of an array: NaNs are one value, -0.0 and 0.0 are two.
     fn equals(&self, row: u32, array: &ArrayRef, i: usize) -> bool {
         let valid = self.valid.as_ref().is_none_or(|v| v.get(row)) && !matches!(self.values, Values::Null);
         if !valid || array.is_null(i) {
@@ -328,12 +328,12 @@ impl StoredColumn {
             Values::W4(v) if self.ty == DataType::Float32 => {
                 let (a, b) =
                     (f32::from_bits(v.get(row)), array.as_primitive::<arrow::datatypes::Float32Type>().value(i));
-                a == b || (a.is_nan() && b.is_nan())
+                a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
             }
             Values::W8(v) if self.ty == DataType::Float64 => {
                 let (a, b) =
                     (f64::from_bits(v.get(row)), array.as_primitive::<arrow::datatypes::Float64Type>().value(i));
-                a == b || (a.is_nan() && b.is_nan())
+                a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
             }
             Values::W1(v) => v.get(row) == fixed_values::<u8>(array)[i],
             Values::W2(v) => v.get(row) == fixed_values::<u16>(array)[i],

@@ -72,11 +72,10 @@ impl Winners {
     /// By all columns in declaration order; rare.
     fn compare(&self, batch: &RecordBatch, a: usize, b: usize) -> Result<Ordering> {
         let ty = |c: usize| SqlType::from_arrow(batch.column(c).data_type()).unwrap_or(SqlType::Null);
-        let columns: Vec<usize> = (0..self.columns).filter(|&c| ty(c).is_orderable()).collect();
-        let codec = KeyCodec::new(columns.iter().map(|&c| KeyOrder::ascending(ty(c))).collect());
+        let codec = KeyCodec::new((0..self.columns).map(|c| KeyOrder::ascending(ty(c)).exact()).collect());
         let mut keys = KeyBatch::new();
         for row in [a, b] {
-            let cells: Vec<_> = columns.iter().map(|&c| batch.column(c).slice(row, 1)).collect();
+            let cells: Vec<_> = (0..self.columns).map(|c| batch.column(c).slice(row, 1)).collect();
             codec.encode(None, &cells, 1, &mut keys)?;
         }
         Ok(keys.get(0).cmp(keys.get(1)))

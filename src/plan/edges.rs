@@ -17,9 +17,7 @@ pub(crate) fn identity(input: &Output) -> Vec<usize> {
     let is_stable = |k: &&Vec<usize>| k.iter().all(|&c| input.columns[c].stable);
     match input.unique_keys.iter().find(is_stable) {
         Some(key) => key.clone(),
-        None => (0..input.columns.len())
-            .filter(|&o| input.columns[o].stable && input.columns[o].column.ty.is_orderable())
-            .collect(),
+        None => (0..input.columns.len()).filter(|&o| input.columns[o].stable).collect(),
     }
 }
 
@@ -89,9 +87,7 @@ impl Flow {
         if !columns.is_empty() {
             return self.by(columns);
         }
-        let all: Vec<usize> =
-            (0..output.columns.len()).filter(|&o| output.columns[o].column.ty.is_orderable()).collect();
-        self.by(&all)
+        self.by(&(0..output.columns.len()).collect::<Vec<_>>())
     }
 
     pub fn out<'b>(&self, builder: &'b GraphBuilder) -> &'b Output {

@@ -56,11 +56,11 @@ pub(crate) fn is_null(e: &Expr) -> bool {
 }
 
 /// An integer with the smallest of INT, BIGINT and DECIMAL that holds it; a number with a point is DECIMAL, with an
-/// exponent DOUBLE. `None`: not a number, or more than 76 digits.
+/// exponent DOUBLE. `None`: not a number, more than 76 digits, or beyond DOUBLE.
 pub(crate) fn number(text: &str) -> Option<Literal> {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     if unsigned.contains(['e', 'E']) {
-        let value: f64 = text.parse().ok()?;
+        let value = text.parse::<f64>().ok().filter(|v| v.is_finite())?;
         return Some(Literal { ty: SqlType::Double, value: LiteralValue::Float(value.to_bits()) });
     }
     if !unsigned.contains('.')
@@ -211,6 +211,7 @@ mod tests {
         assert_eq!(number("-12.5").unwrap(), decimal(3, 1, "-125"));
         assert_eq!(number("1e3").unwrap().ty, SqlType::Double);
         assert_eq!(number(&"9".repeat(77)), None);
+        assert_eq!((number("1e400"), number("-1e400")), (None, None));
     }
 
     #[test]

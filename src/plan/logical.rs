@@ -17,6 +17,8 @@ pub(crate) struct Rel {
     pub columns: Vec<Column>,
     /// What lowering found out of its changes, before columns are pruned.
     pub facts: Option<Rc<Output>>,
+    /// Where it is written, if that is known: what is lowered from it, and from what is made of it, comes from there.
+    pub place: Option<Place>,
 }
 
 #[derive(Debug, Clone)]
@@ -143,7 +145,20 @@ pub(crate) fn nullable(e: &Expr, columns: &[Column]) -> bool {
 
 impl Rel {
     fn new(op: Op, columns: Vec<Column>) -> Rel {
-        Rel { op, columns, facts: None }
+        Rel { op, columns, facts: None, place: None }
+    }
+
+    /// At this place, unless it has one.
+    pub fn written_at(mut self, place: Option<Place>) -> Rel {
+        self.place = self.place.or(place);
+        self
+    }
+
+    /// Everything in it at this place: it stands in another text.
+    pub fn moved_to(self, place: Place) -> Rel {
+        let inputs = &mut |input: Rel| Ok(input.moved_to(place));
+        let moved = self.map_inputs(inputs).expect("nothing here fails");
+        Rel { place: Some(place), ..moved }
     }
 
     pub fn scan(scan: Scan) -> Rel {
@@ -298,7 +313,7 @@ impl Rel {
             Op::TopN(top) => Op::TopN(TopN { input: one(top.input)?, ..top }),
             Op::Deduplicate { input, key, order, keep } => Op::Deduplicate { input: one(input)?, key, order, keep },
         };
-        Ok(Rel { op, columns: self.columns, facts: self.facts })
+        Ok(Rel { op, columns: self.columns, facts: self.facts, place: self.place })
     }
 
     /// Whether every row comes with its own insert only, and the input behind it ends; read off the scans.

@@ -13,11 +13,12 @@ use thalweg_graph::{Expr, Graph, Literal};
 use crate::bind::{Binder, BoundQuery, Clause, ExprBinder, Zone, masked, scope_of_table, store};
 use crate::catalog::{Catalog, CatalogColumnKind, Table};
 use crate::literal;
-use crate::logical::{Op, Rel, nullable};
+use crate::logical::{Op, Rel, nullable, substitute};
 use crate::lower::sink::{Target, keep_last};
 use crate::lower::{Lowering, prepare};
 use crate::names::no_such;
 use crate::refuse::{at, place};
+use crate::resolve::{Scope, ScopeRelation};
 use crate::sql::{CreateView, Delete, Hints, Insert, Name, Query, Update};
 
 /// What the planner asks of the connectors and of Thalweg's own tables. Pure: no I/O.
@@ -100,6 +101,11 @@ impl<'a> Planner<'a> {
     /// One instance that runs all of these: one INSERT, or a statement set. Inserts into one target are inputs of one
     /// sink.
     pub fn plan_inserts(&self, inserts: &[Insert]) -> Result<Graph> {
+        self.plan_inserts_with_places(inserts).map(|(graph, _)| graph)
+    }
+
+    /// Also says where in the statement each node comes from.
+    pub fn plan_inserts_with_places(&self, inserts: &[Insert]) -> Result<(Graph, Vec<Option<Place>>)> {
         let mut targets: Vec<(Target, Vec<Rel>)> = vec![];
         for insert in inserts {
             let (target, rel) = self.bind_insert(insert)?;
@@ -131,7 +137,7 @@ impl<'a> Planner<'a> {
         for (target, rels) in &mut targets {
             lowering.sink(target, rels)?;
         }
-        Ok(lowering.builder.finish())
+        Ok((lowering.builder.finish(), lowering.places))
     }
 
     /// A query whose answer is shown.
@@ -173,6 +179,7 @@ impl<'a> Planner<'a> {
             accepts: SinkMode::Retract,
             delivery: Delivery::None,
             needs_net: true,
+            key: None,
             metadata: vec![],
         };
         let target = Target { connector: COLLECT.to_owned(), def, info, place: None, keeps_key_itself: true };
@@ -251,9 +258,8 @@ impl<'a> Planner<'a> {
                     place(&*w.expr),
                 ));
             }
-            let relation =
-                crate::resolve::ScopeRelation::new(Some(table.name.clone()), format!("table {}", table.name), &columns);
-            let scope = crate::resolve::Scope::one(relation);
+            let relation = ScopeRelation::new(Some(table.name.clone()), format!("table {}", table.name), &columns);
+            let scope = Scope::one(relation);
             let bound = ExprBinder::new(&binder, &scope, Clause::Computed).bind(&w.expr)?;
             if std::mem::discriminant(bound.ty()) != std::mem::discriminant(&of.ty) {
                 return Err(at(
@@ -274,29 +280,32 @@ impl<'a> Planner<'a> {
     pub fn plan_update(&self, update: &Update) -> Result<UpdatePlan> {
         let table = self.own_table(&update.target, "UPDATE")?;
         let def = table.to_table_def(None);
-        let scope = scope_of_table(&def);
         let hints = Hints::default();
         let binder = self.binder(&hints);
+        let (scope, values) = readable(&binder, &table, &def, update.target.place)?;
         let of: Vec<Column> = def.columns.iter().map(|c| c.column.clone()).collect();
         let mut assignments = vec![];
         for (name, value) in &update.assignments {
             let ordinal = writable(&table, &def, name)?;
             let bound = ExprBinder::new(&binder, &scope, Clause::Update).bind(value)?;
+            let bound = substitute(&bound, &values);
             let stored = self.stored(bound, &of, &def.columns[ordinal].column, &def.name, place(value))?;
             if assignments.iter().any(|(o, _)| *o == ordinal) {
                 return Err(Error::name(format!("column \"{}\" is set twice", name.value)).at(name.place));
             }
             assignments.push((ordinal, stored));
         }
-        Ok(UpdatePlan { table, assignments, condition: where_of(&binder, &scope, update.condition.as_ref())? })
+        let condition = where_of(&binder, &scope, update.condition.as_ref())?.map(|c| substitute(&c, &values));
+        Ok(UpdatePlan { table, assignments, condition })
     }
 
     /// A DELETE from an own table.
     pub fn plan_delete(&self, delete: &Delete) -> Result<DeletePlan> {
         let table = self.own_table(&delete.target, "DELETE")?;
-        let scope = scope_of_table(&table.to_table_def(None));
         let hints = Hints::default();
-        let condition = where_of(&self.binder(&hints), &scope, delete.condition.as_ref())?;
+        let binder = self.binder(&hints);
+        let (scope, values) = readable(&binder, &table, &table.to_table_def(None), delete.target.place)?;
+        let condition = where_of(&binder, &scope, delete.condition.as_ref())?.map(|c| substitute(&c, &values));
         Ok(DeletePlan { table, condition })
     }
 
@@ -331,6 +340,7 @@ impl<'a> Planner<'a> {
                 accepts: SinkMode::Retract,
                 delivery: Delivery::None,
                 needs_net: true,
+                key: None,
                 metadata: vec![],
             };
             Target {
@@ -425,7 +435,7 @@ impl<'a> Planner<'a> {
         into: &[(usize, Place)],
         name: &Name,
     ) -> Result<Rel> {
-        let scope = crate::resolve::Scope::default();
+        let scope = Scope::default();
         let columns: Vec<Column> = def.columns.iter().map(|c| c.column.clone()).collect();
         let mut rows: Vec<Vec<Expr>> = vec![];
         for row in &values.rows {
@@ -540,6 +550,36 @@ fn writable(table: &Table, def: &TableDef, name: &Name) -> Result<usize> {
     if is_writable(def, ordinal) { Ok(ordinal) } else { Err(refused("virtual")) }
 }
 
-fn where_of(binder: &Binder, scope: &crate::resolve::Scope, condition: Option<&ast::Expr>) -> Result<Option<Expr>> {
+/// What UPDATE and DELETE can read of an own table: all its columns, and what each is over those of the definition, in
+/// which the computed ones are left out.
+fn readable(binder: &Binder, table: &Table, def: &TableDef, here: Place) -> Result<(Scope, Vec<Expr>)> {
+    let plain = scope_of_table(def);
+    let of: Vec<Column> = def.columns.iter().map(|c| c.column.clone()).collect();
+    let mut stored = of.iter().enumerate();
+    let mut columns = vec![];
+    let mut values = vec![];
+    for c in &table.columns {
+        let (column, value) = match &c.kind {
+            CatalogColumnKind::Computed { expr, .. } => {
+                let bound = ExprBinder::new(binder, &plain, Clause::Computed).bind(expr);
+                // Its place is one of the CREATE TABLE.
+                let value = bound
+                    .map_err(|e| e.context(format!("column {} of table {}", c.name, table.name)).map_place(|_| here))?;
+                (Column::new(&c.name, value.ty().clone(), nullable(&value, &of)), value)
+            }
+            CatalogColumnKind::Physical { .. } | CatalogColumnKind::Metadata { .. } => {
+                let next = stored.next();
+                let (o, column) = next.ok_or_else(|| Error::internal("a column that is not in the definition"))?;
+                (column.clone(), Expr::column(o, column.ty.clone()))
+            }
+        };
+        columns.push(column);
+        values.push(value);
+    }
+    let relation = ScopeRelation::new(Some(def.name.clone()), format!("table {}", def.name), &columns);
+    Ok((Scope::one(relation), values))
+}
+
+fn where_of(binder: &Binder, scope: &Scope, condition: Option<&ast::Expr>) -> Result<Option<Expr>> {
     condition.map(|e| ExprBinder::new(binder, scope, Clause::Where).condition(e, "the condition of WHERE")).transpose()
 }

@@ -13,6 +13,8 @@ use crate::sql::place_of_ident;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scope {
     pub relations: Vec<ScopeRelation>,
+    /// Ordinals of the columns that `*` gives, in its order.
+    star: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -85,7 +87,8 @@ impl ScopeRelation {
 
 impl Scope {
     pub fn one(relation: ScopeRelation) -> Self {
-        Scope { relations: vec![relation] }
+        let star = relation.columns.iter().map(|c| c.ordinal).collect();
+        Scope { relations: vec![relation], star }
     }
 
     /// The columns of two relations side by side.
@@ -94,7 +97,24 @@ impl Scope {
             c.ordinal += left_columns;
         }
         self.relations.append(&mut right.relations);
+        self.star.extend(right.star.iter().map(|o| o + left_columns));
         self
+    }
+
+    /// USING makes one column of each pair of ordinals: the first, which stands before all others in `*`.
+    pub fn merge(&mut self, pairs: &[(usize, usize)]) {
+        for c in self.relations.iter_mut().flat_map(|r| &mut r.columns) {
+            c.merged |= pairs.iter().any(|(_, second)| *second == c.ordinal);
+        }
+        let mut star: Vec<usize> = vec![];
+        for (first, _) in pairs {
+            if !star.contains(first) {
+                star.push(*first);
+            }
+        }
+        let is_other = |o: &usize| pairs.iter().all(|(first, second)| o != first && o != second);
+        star.extend(self.star.iter().copied().filter(is_other));
+        self.star = star;
     }
 
     /// A qualifier must mean one relation.
@@ -115,7 +135,9 @@ impl Scope {
 
     /// All columns that an unqualified `*` gives.
     pub fn all(&self) -> impl Iterator<Item = &ScopeColumn> {
-        self.relations.iter().flat_map(|r| &r.columns).filter(|c| !c.merged)
+        // Ordinals rise from relation to relation.
+        let columns: Vec<&ScopeColumn> = self.relations.iter().flat_map(|r| &r.columns).collect();
+        self.star.iter().filter_map(move |o| columns.binary_search_by_key(o, |c| c.ordinal).ok().map(|i| columns[i]))
     }
 
     /// The relation of a qualifier: exactly, else without case if that is unique.

@@ -4,6 +4,10 @@
 //! tick, also for those without rows; a frontier only says that a tick's input is complete, never that a tick is over.
 //! On an error it keeps its capability, so that no frontier moves on, raises the attempt's failure flag and does
 //! nothing more.
+//!
+//! Operators of which each has the one before it as its only input, and that on its own worker, are a *chain*: one node of
+//! timely, in which changes go from one to the next while they are in the processor's cache. A tick then costs what it
+//! costs to make progress known between chains, not between operators.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -26,12 +30,12 @@ use timely::dataflow::{Scope, Stream};
 use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::SyncActivator;
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, panicked};
 use crate::container::{Message, Routed};
 use crate::exchange::Router;
 
 pub type Messages<'scope> = Stream<'scope, u64, Vec<Routed>>;
-type Output = OutputBuilder<u64, CapacityContainerBuilder<Vec<Routed>>>;
+pub type Output = OutputBuilder<u64, CapacityContainerBuilder<Vec<Routed>>>;
 
 /// Bytes on their way between workers, over which operators with more to emit wait for their consumers.
 const EXCHANGE_BYTES_MAX: usize = 64 << 20;
@@ -46,7 +50,7 @@ pub struct WorkerCx {
     pub ticks: RefCell<BTreeMap<u64, TickProgress>>,
     /// The first tick of this attempt.
     pub first_tick: u64,
-    /// Operators on this worker; each reports every tick.
+    /// Sources and chains on this worker; each reports every tick.
     pub operators: RefCell<usize>,
     /// Bytes between workers of this attempt.
     pub in_exchange: Arc<AtomicUsize>,
@@ -75,10 +79,67 @@ impl WorkerCx {
 /// An operator with what the worker loop needs of it between ticks.
 pub type SharedOperator = Rc<RefCell<Box<dyn Operator>>>;
 
-/// One input of an operator, before its exchange.
+/// One input of an operator.
 pub struct InputEdge<'scope> {
     pub stream: Messages<'scope>,
     pub route: Partitioning,
+    /// The producer has addressed its messages by this route: there is no other consumer.
+    pub is_routed: bool,
+}
+
+/// The output of a source or a chain: addresses changes to workers if it has one consumer and that is not on the same
+/// worker. Marks go to every worker.
+pub struct Outbox {
+    output: Output,
+    router: Option<Router>,
+    cx: Rc<WorkerCx>,
+}
+
+impl Outbox {
+    pub fn new(output: Output, router: Option<Router>, cx: &Rc<WorkerCx>) -> Self {
+        Outbox { output, router, cx: cx.clone() }
+    }
+
+    /// Sends changes, and then the watermark if there is a new one.
+    pub fn send(
+        &mut self,
+        cap: &Capability<u64>,
+        changes: impl ExactSizeIterator<Item = Changes>,
+        mark: Option<Watermark>,
+    ) {
+        if changes.len() == 0 && mark.is_none() {
+            return;
+        }
+        let mut active = self.output.activate();
+        let mut session = active.session(cap);
+        for changes in changes {
+            let message = Message::Changes(changes);
+            route(&self.cx, self.router.as_mut(), message, &mut |routed| session.give(routed));
+        }
+        if let Some(watermark) = mark {
+            let message = Message::Mark { sender: self.cx.worker, watermark };
+            route(&self.cx, self.router.as_mut(), message, &mut |routed| session.give(routed));
+        }
+    }
+}
+
+/// Addresses a message to workers; without a router it stays on its own.
+fn route(cx: &WorkerCx, router: Option<&mut Router>, message: Message, give: &mut dyn FnMut(Routed)) {
+    let Some(router) = router else { return give(Routed { to: 0, message }) };
+    match message {
+        Message::Changes(changes) => {
+            let result = router.split(changes, |to, part| {
+                cx.in_exchange.fetch_add(part.bytes(), Ordering::Relaxed);
+                give(Routed { to: to as u64, message: Message::Changes(part) });
+            });
+            if let Err(e) = result {
+                cx.attempt.fail(e);
+            }
+        }
+        mark @ Message::Mark { .. } => {
+            (0..cx.workers as u64).for_each(|to| give(Routed { to, message: mark.clone() }));
+        }
+    }
 }
 
 struct Cx<'a> {
@@ -87,6 +148,7 @@ struct Cx<'a> {
     out: &'a mut Vec<Changes>,
     held: &'a mut Watermark,
     waker: &'a Waker,
+    budget: Option<&'a Budget>,
 }
 
 impl TickCx for Cx<'_> {
@@ -116,6 +178,10 @@ impl TickCx for Cx<'_> {
     fn waker(&self) -> Waker {
         self.waker.clone()
     }
+
+    fn memory_max(&self) -> usize {
+        self.budget.map_or(usize::MAX, Budget::tick_bytes_max)
+    }
 }
 
 /// Watermarks of one input, per sending worker.
@@ -129,43 +195,59 @@ impl InputMarks {
     }
 }
 
-struct Driver {
-    cx: Rc<WorkerCx>,
+/// An operator of a chain.
+struct Stage {
     operator: SharedOperator,
     name: String,
+    /// Of its inputs; of all but a chain's first operator: of the one before it.
+    watermarks: Vec<Watermark>,
+    held: Watermark,
+    held_bytes: usize,
+    /// What it has emitted and the next one has not got.
+    out: Vec<Changes>,
+}
+
+struct Driver {
+    cx: Rc<WorkerCx>,
+    stages: Vec<Stage>,
     /// The tick to be ended next.
     current: u64,
+    /// The first stage that has not ended it.
+    at: usize,
     /// Messages of later ticks: (input, message).
     stash: BTreeMap<u64, Vec<(usize, Message)>>,
     marks: Vec<InputMarks>,
-    watermarks: Vec<Watermark>,
-    held: Watermark,
     sent: Watermark,
-    out: Vec<Changes>,
     waker: Waker,
-    held_bytes: usize,
 }
 
 impl Driver {
-    fn with_cx<R>(&mut self, f: impl FnOnce(&mut dyn Operator, &mut dyn TickCx) -> Result<R>) -> Result<R> {
+    /// Calls a stage's operator, and then those behind it with what comes out.
+    fn call<R>(&mut self, stage: usize, f: impl FnOnce(&mut dyn Operator, &mut dyn TickCx) -> Result<R>) -> Result<R> {
         let tick = self.cx.tick(self.current).ok_or_else(|| Error::internal("changes of a tick that did not start"))?;
-        let mut cx =
-            Cx { tick, watermarks: &self.watermarks, out: &mut self.out, held: &mut self.held, waker: &self.waker };
-        let mut operator = self.operator.borrow_mut();
-        match catch_unwind(AssertUnwindSafe(|| f(&mut **operator, &mut cx))) {
-            Ok(result) => result,
-            Err(panic) => Err(panicked(&self.name, &panic)),
+        let budget = self.cx.budget.as_deref();
+        let result = self.stages[stage].call(tick, &self.waker, budget, f)?;
+        for next in stage + 1..self.stages.len() {
+            if self.stages[next - 1].out.is_empty() {
+                break;
+            }
+            let mut changes = std::mem::take(&mut self.stages[next - 1].out);
+            for changes in changes.drain(..) {
+                self.stages[next].call(tick, &self.waker, budget, |op, cx| op.push(0, changes, cx))?;
+            }
+            self.stages[next - 1].out = changes;
         }
+        Ok(result)
     }
 
     fn take(&mut self, input: usize, message: Message) -> Result<()> {
         match message {
             Message::Mark { sender, watermark } => {
                 self.marks[input].senders[sender] = watermark;
-                self.watermarks[input] = self.marks[input].min();
+                self.stages[0].watermarks[input] = self.marks[input].min();
                 Ok(())
             }
-            Message::Changes(changes) => self.with_cx(|op, cx| op.push(input, changes, cx)),
+            Message::Changes(changes) => self.call(0, |op, cx| op.push(input, changes, cx)),
         }
     }
 
@@ -176,15 +258,37 @@ impl Driver {
         Ok(())
     }
 
+    /// The running stage has ended the tick. `Some`: it was the last one; the watermark behind it.
+    fn end_stage(&mut self) -> Result<Option<Watermark>> {
+        self.account(self.at)?;
+        let stage = &mut self.stages[self.at];
+        let inputs = stage.watermarks.iter().copied().min().unwrap_or(Watermark::NONE);
+        let watermark = inputs.min(std::mem::replace(&mut stage.held, Watermark::END));
+        self.at += 1;
+        let Some(next) = self.stages.get_mut(self.at) else {
+            self.at = 0;
+            return Ok(Some(watermark));
+        };
+        next.watermarks[0] = next.watermarks[0].max(watermark);
+        Ok(None)
+    }
+
+    /// Sends what has come out of the chain.
+    fn send(&mut self, outbox: &mut Outbox, cap: &Capability<u64>, mark: Option<Watermark>) {
+        let last = self.stages.last_mut().expect("a chain has at least one operator");
+        outbox.send(cap, last.out.drain(..), mark);
+    }
+
     /// After a tick: what is held in memory, and eviction if the process holds too much.
-    fn account(&mut self) -> Result<()> {
+    fn account(&mut self, stage: usize) -> Result<()> {
         if self.cx.budget.is_none() {
             return Ok(());
         }
-        let held = self.operator.borrow_mut().shrink(usize::MAX)?;
-        let others = self.cx.typed_bytes.held() - self.held_bytes;
+        let stage = &mut self.stages[stage];
+        let held = stage.operator.borrow_mut().shrink(usize::MAX)?;
+        let others = self.cx.typed_bytes.held() - stage.held_bytes;
         self.cx.typed_bytes.set(others + held);
-        self.held_bytes = held;
+        stage.held_bytes = held;
         if held > 0
             && let Some(worker_max) = self.cx.typed_bytes.shrink_to()
         {
@@ -192,44 +296,36 @@ impl Driver {
             let worker_held = (others + held).max(1);
             let max = (worker_max as u128 * held as u128 / worker_held as u128) as usize / 10 * 9;
             if max < held {
-                let held = self.operator.borrow_mut().shrink(max)?;
+                let held = stage.operator.borrow_mut().shrink(max)?;
                 self.cx.typed_bytes.set(others + held);
-                self.held_bytes = held;
+                stage.held_bytes = held;
             }
         }
         Ok(())
     }
 }
 
-/// A panic is a transient error of the attempt: another attempt may meet other timing.
-pub fn panicked(who: &str, panic: &(dyn std::any::Any + Send)) -> Error {
-    let what = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    Error::internal(format!("{who} panicked: {what}")).transient()
-}
-
-/// Sends what was emitted; marks go to every worker.
-fn send(output: &mut Output, cap: &Capability<u64>, out: &mut Vec<Changes>, mark: Option<(&WorkerCx, Watermark)>) {
-    if out.is_empty() && mark.is_none() {
-        return;
-    }
-    let mut active = output.activate();
-    let mut session = active.session(cap);
-    for changes in out.drain(..) {
-        session.give(Routed { to: 0, message: Message::Changes(changes) });
-    }
-    if let Some((cx, watermark)) = mark {
-        session.give(Routed { to: 0, message: Message::Mark { sender: cx.worker, watermark } });
+impl Stage {
+    fn call<R>(
+        &mut self,
+        tick: Tick,
+        waker: &Waker,
+        budget: Option<&Budget>,
+        f: impl FnOnce(&mut dyn Operator, &mut dyn TickCx) -> Result<R>,
+    ) -> Result<R> {
+        let mut cx = Cx { tick, watermarks: &self.watermarks, out: &mut self.out, held: &mut self.held, waker, budget };
+        let mut operator = self.operator.borrow_mut();
+        match catch_unwind(AssertUnwindSafe(|| f(&mut **operator, &mut cx))) {
+            Ok(result) => result,
+            Err(panic) => Err(panicked(&self.name, &*panic)),
+        }
     }
 }
 
-/// Puts an exchange before an input, where rows must change their worker.
+/// Puts an exchange before an input, where rows must change their worker and the producer has not seen to it.
 fn exchange<'scope>(scope: Scope<'scope, u64>, edge: InputEdge<'scope>, cx: &Rc<WorkerCx>) -> (Messages<'scope>, bool) {
-    if cx.workers == 1 || edge.route == Partitioning::Same {
-        return (edge.stream, false);
+    if edge.is_routed || !needs_exchange(&edge.route, cx) {
+        return (edge.stream, edge.is_routed);
     }
     let mut builder = OperatorBuilder::new("exchange".to_owned(), scope);
     let mut input = builder.new_input(edge.stream, Pipeline);
@@ -245,23 +341,8 @@ fn exchange<'scope>(scope: Scope<'scope, u64>, edge: InputEdge<'scope>, cx: &Rc<
                     return;
                 }
                 let mut session = active.session(&time);
-                for container in data {
-                    for routed in container.drain(..) {
-                        match routed.message {
-                            Message::Changes(changes) => {
-                                let result = router.split(changes, |to, part| {
-                                    cx.in_exchange.fetch_add(part.bytes(), Ordering::Relaxed);
-                                    session.give(Routed { to: to as u64, message: Message::Changes(part) });
-                                });
-                                if let Err(e) = result {
-                                    cx.attempt.fail(e);
-                                }
-                            }
-                            mark @ Message::Mark { .. } => {
-                                (0..cx.workers as u64).for_each(|to| session.give(Routed { to, message: mark.clone() }))
-                            }
-                        }
-                    }
+                for routed in data.flat_map(|c| c.drain(..)) {
+                    route(&cx, Some(&mut router), routed.message, &mut |routed| session.give(routed));
                 }
             });
         }
@@ -269,17 +350,28 @@ fn exchange<'scope>(scope: Scope<'scope, u64>, edge: InputEdge<'scope>, cx: &Rc<
     (stream, true)
 }
 
-/// Builds an operator into the dataflow; gives its output.
-pub fn operator<'scope>(
-    scope: Scope<'scope, u64>,
-    name: &str,
-    operator: SharedOperator,
-    inputs: Vec<InputEdge<'scope>>,
-    cx: &Rc<WorkerCx>,
-) -> Messages<'scope> {
+/// Whether rows leave their worker on an edge.
+pub fn needs_exchange(route: &Partitioning, cx: &WorkerCx) -> bool {
+    cx.workers > 1 && *route != Partitioning::Same
+}
+
+/// What a chain is built from.
+pub struct Chain<'scope> {
+    /// With their names, each the only consumer of the one before it. At least one.
+    pub operators: Vec<(String, SharedOperator)>,
+    /// Of the first one.
+    pub inputs: Vec<InputEdge<'scope>>,
+    /// To the only consumer of the last one, if rows leave their worker on the way.
+    pub router: Option<Router>,
+}
+
+/// Builds a chain of operators into the dataflow; gives its output.
+pub fn chain<'scope>(scope: Scope<'scope, u64>, chain: Chain<'scope>, cx: &Rc<WorkerCx>) -> Messages<'scope> {
+    let Chain { operators, inputs, router } = chain;
     *cx.operators.borrow_mut() += 1;
+    let name = operators.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" → ");
     let routed: Vec<(Messages<'scope>, bool)> = inputs.into_iter().map(|e| exchange(scope, e, cx)).collect();
-    let mut builder = OperatorBuilder::new(name.to_owned(), scope);
+    let mut builder = OperatorBuilder::new(name, scope);
     let info = builder.operator_info();
     let activator = scope.activator_for(info.address.clone());
     let sync = SyncWaker(scope.worker().sync_activator_for(info.address.to_vec()));
@@ -326,20 +418,24 @@ pub fn operator<'scope>(
         handles.push(handle);
     }
     let (output, stream) = builder.new_output::<Vec<Routed>>();
-    let mut output = Output::from(output);
-    let mut d = Driver {
-        watermarks: vec![Watermark::NONE; marks.len()],
-        cx: cx.clone(),
+    let mut outbox = Outbox::new(Output::from(output), router, cx);
+    let stage = |(at, (name, operator)): (usize, (String, SharedOperator))| Stage {
         operator,
-        name: name.to_owned(),
+        name,
+        watermarks: vec![Watermark::NONE; if at == 0 { marks.len() } else { 1 }],
+        held: Watermark::END,
+        held_bytes: 0,
+        out: vec![],
+    };
+    let mut d = Driver {
+        stages: operators.into_iter().enumerate().map(stage).collect(),
+        cx: cx.clone(),
         current: cx.first_tick,
+        at: 0,
         stash: BTreeMap::new(),
         marks,
-        held: Watermark::END,
         sent: Watermark::NONE,
-        out: vec![],
         waker,
-        held_bytes: 0,
     };
     builder.build(move |mut capabilities| {
         let mut cap = capabilities.pop().expect("one output, one capability");
@@ -365,41 +461,35 @@ pub fn operator<'scope>(
                     });
                     result?;
                 }
-                send(&mut output, &cap, &mut d.out, None);
+                d.send(&mut outbox, &cap, None);
                 while frontiers.iter().all(|f| !f.less_equal(&d.current)) && d.cx.tick(d.current).is_some() {
                     if d.cx.in_exchange.load(Ordering::Relaxed) > EXCHANGE_BYTES_MAX {
                         // Consumers first: they lower this with every message that they take.
                         activator.activate_after(Duration::from_micros(100));
                         break;
                     }
-                    let step = d.with_cx(|op, cx| op.end_tick(cx))?;
-                    match step {
+                    match d.call(d.at, |op, cx| op.end_tick(cx))? {
                         Step::More => {
-                            send(&mut output, &cap, &mut d.out, None);
+                            d.send(&mut outbox, &cap, None);
                             activator.activate();
                             break;
                         }
                         Step::Waiting => {
-                            send(&mut output, &cap, &mut d.out, None);
+                            d.send(&mut outbox, &cap, None);
                             break;
                         }
                         Step::Done => {
-                            let inputs = d.watermarks.iter().copied().min().unwrap_or(Watermark::NONE);
-                            let watermark = inputs.min(d.held);
-                            let mark = (watermark > d.sent).then(|| {
-                                d.sent = watermark;
-                                (&*d.cx, watermark)
-                            });
-                            send(&mut output, &cap, &mut d.out, mark);
-                            d.held = Watermark::END;
-                            d.account()?;
+                            let Some(watermark) = d.end_stage()? else { continue };
+                            let mark = (watermark > d.sent).then_some(watermark);
+                            d.sent = d.sent.max(watermark);
+                            d.send(&mut outbox, &cap, mark);
                             d.cx.operator_done(d.current);
                             d.current += 1;
                             cap.downgrade(&d.current);
                             if d.cx.tick(d.current).is_some() {
                                 d.take_stashed()?;
                             }
-                            send(&mut output, &cap, &mut d.out, None);
+                            d.send(&mut outbox, &cap, None);
                         }
                     }
                 }

@@ -1,6 +1,7 @@
 //! What coordinator and workers say to one another. One totally ordered stream of commands goes to every worker.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use thalweg_connector_api::{Position, SplitId};
 use thalweg_core::Tick;
@@ -23,8 +24,8 @@ pub enum Command {
 pub enum Answer {
     /// The dataflow is built.
     Ready,
-    /// All operators of the worker have ended the tick.
-    TickDone { tick: u64, rows_in: u64, wants_tick_at: Option<i64> },
+    /// All operators of the worker have ended the tick; `moved`: a source gave it rows, or a position without any.
+    TickDone { tick: u64, rows_in: u64, moved: bool, wants_tick_at: Option<i64> },
     /// Everything of a checkpoint tick is flushed and hard-linked.
     CheckpointPart(CheckpointPart),
 }
@@ -33,12 +34,14 @@ pub enum Answer {
 pub struct CheckpointPart {
     pub worker: usize,
     pub checkpoint: u64,
-    /// Flushes and links the files, beside the stream; writes wait until it has run.
+    /// Writes what was flushed and links the files, beside the stream; other writes wait until it has run.
     pub snapshot: SnapshotTask,
     /// Per source node: where the splits of this worker stand after the tick; those that moved in this attempt.
     pub positions: Vec<(NodeIx, BTreeMap<SplitId, Position>)>,
     /// Per source node: rows that this worker took in this attempt.
     pub rows: Vec<(NodeIx, u64)>,
+    /// When all operators of the worker had ended the tick: since then the stream waits.
+    pub tick_ended: Instant,
 }
 
 /// To the stager of an attempt.

@@ -18,11 +18,17 @@ use crate::attempt::Attempt;
 use crate::command::{Answer, CheckpointPart, Command};
 use crate::durable::{Commit, Committed, Durable};
 use crate::metrics::Metrics;
-use crate::options::{Disturb, RuntimeOptions};
+use crate::options::RuntimeOptions;
+use crate::pace::Pace;
 use crate::source::{ReaderCommand, SourceQueue, random_slice_rows};
 
+/// After a checkpoint that was given up no other one starts for so long: what is wrong may pass, and the log stays readable.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Ticks that are started and not done: the next one's slice is taken while the workers are busy with these.
 const TICKS_IN_FLIGHT: usize = 3;
+
+/// How often it is looked whether there is room again for output that waits for its target.
+const BLOCKED_RETRY: Duration = Duration::from_millis(50);
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -98,9 +104,14 @@ pub struct Coordinator {
     pub sources: Vec<RunningSource>,
     /// Where all splits stand, of all source nodes, as of the last checkpoint.
     pub positions: BTreeMap<NodeIx, BTreeMap<SplitId, Position>>,
+    /// Some of them were found out just now: they must be durable before a row is taken.
+    pub pin_start: bool,
     pub durable: Option<Arc<Durable>>,
     pub control: tokio::sync::watch::Receiver<Control>,
     pub metrics: Arc<Metrics>,
+    pub pace: Pace,
+    /// The first tick of this attempt.
+    pub first_tick: u64,
     /// The next tick.
     pub next_tick: u64,
     pub wall_clock_us: i64,
@@ -111,31 +122,63 @@ pub struct Coordinator {
 
 /// A checkpoint whose tick is started.
 struct Barrier {
+    /// Its id within the attempt.
     checkpoint: u64,
     tick: Tick,
     parts: Vec<CheckpointPart>,
+    /// The time-out counts from here.
     began: Instant,
     is_last: bool,
 }
 
+/// Where a disturbed run ends an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kill {
+    /// Before the tick begins; those before it are done.
+    Before,
+    /// While the workers are at it.
+    Within,
+}
+
+/// A tick that is started.
+struct InFlight {
+    tick: u64,
+    began: Instant,
+    /// After the start of the tick before.
+    gap: Duration,
+    /// Of each source, on each worker.
+    rows_max: usize,
+    /// Taken, of those workers that are done.
+    rows: u64,
+    /// Workers that are not done.
+    left: usize,
+}
+
 #[derive(Default)]
 struct State {
-    /// Started ticks, with the workers that are not done.
-    in_flight: VecDeque<(u64, usize)>,
+    in_flight: VecDeque<InFlight>,
     barrier: Option<Barrier>,
     committing: Option<JoinHandle<Result<Committed>>>,
+    /// Of the one that is being committed: its id, and whether it is the final one.
+    committing_id: u64,
     commit_is_last: bool,
+    /// One was given up: the next one starts not earlier.
+    not_before: Option<Instant>,
     last_checkpoint: Option<Instant>,
     last_commit: Option<Instant>,
     /// Something happened since the last checkpoint.
     dirty: bool,
+    /// A tick of this attempt that is done has taken rows.
+    has_rows: bool,
     wants_tick_at: Option<i64>,
     /// The last tick is started.
     ending: bool,
     /// The last tick is done (and committed, if there is a storage).
     ended: bool,
-    stop_requested: bool,
-    discovering: Option<JoinHandle<Vec<(usize, Result<Vec<Split>>)>>>,
+    stop_requested: Option<Instant>,
+    discovering: Option<JoinHandle<Vec<(usize, Result<Found>)>>>,
+    /// The checkpoint that makes start positions durable is being made.
+    pinning: bool,
     ready: usize,
 }
 
@@ -154,15 +197,36 @@ impl Coordinator {
                     self.workers.iter().for_each(|w| w.send(Command::Cancel));
                     return AttemptEnd::Cancelled;
                 }
-                Control::Stop => s.stop_requested = true,
+                Control::Stop => drop(s.stop_requested.get_or_insert_with(Instant::now)),
                 Control::Run => {}
             }
             if s.ended {
                 return self.finish(s).await;
             }
+            if let Some(late) = s.barrier.take_if(|b| b.began.elapsed() >= self.options.checkpoint_timeout)
+                && let Some(durable) = &self.durable
+            {
+                let error = durable.too_late();
+                late.parts.into_iter().for_each(give_up);
+                self.abort_checkpoint(error, late.checkpoint, late.is_last, &mut s);
+                continue;
+            }
+            if self.sources.iter().any(|s| s.queues.iter().any(|q| q.has_rows())) {
+                self.metrics.set_idle(false);
+            } else if s.in_flight.is_empty() {
+                self.metrics.set_idle(true);
+            }
             if let Err(e) = self.start_ticks(&mut s) {
                 self.attempt.fail(e);
                 continue;
+            }
+            // Looked at every time, for a busy job never comes to the end of its wait.
+            if let Some((every, at)) = &mut discovery
+                && Instant::now() >= *at
+                && s.discovering.is_none()
+            {
+                *at = Instant::now() + *every;
+                s.discovering = Some(self.discover());
             }
             let deadline = self.deadline(&s);
             tokio::select! {
@@ -190,15 +254,7 @@ impl Coordinator {
                         return AttemptEnd::Cancelled;
                     }
                 }
-                () = tokio::time::sleep_until(deadline) => {
-                    if let Some((every, at)) = &mut discovery
-                        && Instant::now() >= *at
-                        && s.discovering.is_none()
-                    {
-                        *at = Instant::now() + *every;
-                        s.discovering = Some(self.discover());
-                    }
-                }
+                () = tokio::time::sleep_until(deadline) => {}
             }
         }
     }
@@ -214,20 +270,26 @@ impl Coordinator {
 
     /// After the last tick: deliver what is committed.
     async fn finish(&mut self, s: State) -> AttemptEnd {
-        let stopped = s.stop_requested && !self.inputs_ended();
+        let mut stopped = s.stop_requested.is_some() && !self.inputs_ended();
         if let Some(durable) = &self.durable {
-            // An orderly stop waits for at most the time-out; a finished input until everything is out.
-            let limit = stopped.then_some(self.options.checkpoint_timeout);
-            let mut control = self.control.clone();
+            // A finished input waits until everything is out; whoever asks for the end, before or now, for at most the
+            // time-out. What is left waits for the next start.
+            let raised_to = |to| raised_to(self.control.clone(), to);
+            let patience = async {
+                raised_to(Control::Stop).await;
+                tokio::time::sleep(self.options.checkpoint_timeout).await;
+            };
             tokio::select! {
-                result = durable.deliver_all(limit) => if let Err(e) = result {
-                    self.workers.iter().for_each(|w| w.send(Command::Cancel));
-                    return AttemptEnd::Failed(e);
-                },
+                biased;
+                () = durable.delivered_all() => {}
                 () = self.failed.notified() => {
                     return self.fail(s).await;
                 }
-                () = cancelled(&mut control) => {}
+                () = raised_to(Control::Cancel) => {
+                    self.workers.iter().for_each(|w| w.send(Command::Cancel));
+                    return AttemptEnd::Cancelled;
+                }
+                () = patience => stopped = true,
             }
         }
         self.workers.iter().for_each(|w| w.send(Command::Cancel));
@@ -235,11 +297,11 @@ impl Coordinator {
             return AttemptEnd::Stopped;
         }
         match &self.durable {
-            Some(durable) if durable.pending_bytes() == 0 => match durable.finish().await {
+            Some(durable) => match durable.finish().await {
                 Ok(()) => AttemptEnd::Finished,
                 Err(e) => AttemptEnd::Failed(e),
             },
-            _ => AttemptEnd::Finished,
+            None => AttemptEnd::Finished,
         }
     }
 
@@ -251,33 +313,64 @@ impl Coordinator {
         self.sources.iter().any(|s| s.queues.iter().any(|q| q.has_data()))
     }
 
+    /// Until when the rows that are there wait for more.
+    fn gathers_until(&self) -> Option<Instant> {
+        let until = self.pace.gathers_until().filter(|until| Instant::now() < *until)?;
+        let queues = || self.sources.iter().flat_map(|s| &s.queues);
+        let waits =
+            self.options.disturb.is_none() && !queues().any(|q| q.has_enough()) && !queues().all(|q| q.has_ended());
+        waits.then_some(until)
+    }
+
     fn start_ticks(&mut self, s: &mut State) -> Result<()> {
-        while s.ready == self.workers.len() && s.in_flight.len() < TICKS_IN_FLIGHT && s.barrier.is_none() && !s.ending {
+        while s.ready == self.workers.len()
+            && s.in_flight.len() < TICKS_IN_FLIGHT
+            && s.barrier.is_none()
+            && !s.ending
+            && !s.pinning
+        {
             let now_us = now_us();
             let ended = self.inputs_ended();
-            let last = ended || s.stop_requested;
-            let may_checkpoint = self.durable.is_some() && s.committing.is_none();
-            let disturbed = self.disturbed(s)?;
-            let checkpoint_due = may_checkpoint && (disturbed || self.checkpoint_due(s));
+            let last = ended || s.stop_requested.is_some();
+            let pauses = s.not_before.is_some_and(|at| Instant::now() < at);
+            let may_checkpoint = self.durable.is_some() && s.committing.is_none() && !pauses;
+            let kill = self.kill_due();
+            if kill.is_some() && !s.in_flight.is_empty() {
+                break; // whether there is anything to lose is known when they are done
+            }
+            if kill == Some(Kill::Before) && s.has_rows {
+                return self.kill();
+            }
+            let drawn = self.draws_checkpoint();
+            if drawn && s.committing.is_some() {
+                break; // it is taken with this tick, or it depends on the disk what is restored
+            }
+            let pin = std::mem::take(&mut self.pin_start) && may_checkpoint && !last;
+            let checkpoint_due = may_checkpoint && (drawn || pin || self.checkpoint_due(s));
             let timer = s.wants_tick_at.is_some_and(|at| at <= now_us);
-            let blocked = self.durable.as_ref().is_some_and(|d| d.pending_bytes() > self.options.pending_bytes_max);
-            let wanted = (self.has_data() && !blocked) || timer || checkpoint_due || last || self.next_tick == 1;
+            // What is staged counts too: it piles up while a checkpoint waits for what a target has to say.
+            let blocked = self
+                .durable
+                .as_ref()
+                .is_some_and(|d| d.pending_bytes() + d.staged_bytes() > self.options.pending_bytes_max);
+            let rows = self.has_data() && !blocked && self.gathers_until().is_none();
+            let wanted = rows || timer || checkpoint_due || last || self.next_tick == 1;
             if !wanted {
                 break;
             }
             if last && self.durable.is_some() && !may_checkpoint {
-                break; // the final checkpoint comes after the running one
+                break; // the final checkpoint comes after the running one, or is tried again after a pause
             }
             self.wall_clock_us = self.wall_clock_us.max(now_us);
             let kind = match &self.durable {
-                Some(d) if last => TickKind::Stop(d.next_checkpoint()),
-                Some(d) if checkpoint_due => TickKind::Checkpoint(d.next_checkpoint()),
+                Some(d) if last => TickKind::Stop(d.begin_checkpoint()),
+                Some(d) if checkpoint_due => TickKind::Checkpoint(d.begin_checkpoint()),
                 _ => TickKind::Plain,
             };
             let tick = Tick { id: self.next_tick, kind, wall_clock_us: self.wall_clock_us };
             self.next_tick += 1;
-            s.in_flight.push_back((tick.id, self.workers.len()));
             s.ending = last;
+            s.pinning = pin;
             s.wants_tick_at = None;
             if let Some(checkpoint) = kind.checkpoint() {
                 s.last_checkpoint = Some(Instant::now());
@@ -288,29 +381,55 @@ impl Coordinator {
             let slice_rows_max = match (&self.options.disturb, last && !ended) {
                 // An orderly stop takes no more input.
                 (_, true) => 0,
+                _ if pin => 0,
                 (Some(d), _) => random_slice_rows(d.seed, tick.id, d.slice_rows_max),
-                (None, _) => self.options.slices.rows_max,
+                (None, _) => self.pace.rows(),
             };
+            let began = Instant::now();
+            s.in_flight.push_back(InFlight {
+                tick: tick.id,
+                began,
+                gap: self.pace.tick_started(began),
+                rows_max: slice_rows_max,
+                rows: 0,
+                left: self.workers.len(),
+            });
+            self.sources.iter().flat_map(|s| &s.queues).for_each(|q| q.ask(slice_rows_max));
             self.workers.iter().for_each(|w| w.send(Command::Tick { tick, slice_rows_max }));
+            if kill == Some(Kill::Within) && (rows || s.has_rows) {
+                return self.kill();
+            }
         }
         Ok(())
     }
 
-    /// For disturbed runs: whether this tick takes a checkpoint, or an error to end the attempt.
-    fn disturbed(&mut self, s: &State) -> Result<bool> {
-        let Some(Disturb { seed, checkpoint_one_in, kill_one_in, .. }) = self.options.disturb else { return Ok(false) };
-        let draw =
-            |salt: u64, one_in: u64| one_in > 0 && random_slice_rows(seed ^ salt, self.next_tick, one_in as usize) == 1;
-        if self.kills_left > 0
-            && self.durable.is_some()
-            && self.next_tick > 1
-            && draw(0x6b69_6c6c, kill_one_in)
-            && s.in_flight.is_empty()
-        {
-            self.kills_left -= 1;
-            return Err(Error::io(crate::instance::KILLED));
+    /// For disturbed runs: whether the attempt ends with the next tick, if rows have come by then: before there is nothing
+    /// that could be lost or repeated.
+    fn kill_due(&self) -> Option<Kill> {
+        let disturb = self.options.disturb.as_ref()?;
+        if self.kills_left == 0 || self.durable.is_none() {
+            return None;
         }
-        Ok(draw(0x6368_6b70, checkpoint_one_in))
+        // Another draw after each kill, or a job without a checkpoint would die at one tick again and again.
+        let salt = self.kills_left.wrapping_mul(0x6b69_6c6c);
+        self.draws(salt, disturb.kill_one_in).then(|| if self.draws(!salt, 2) { Kill::Before } else { Kill::Within })
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.kills_left -= 1;
+        Err(Error::io(crate::instance::KILLED))
+    }
+
+    /// For disturbed runs: whether the next tick takes a checkpoint.
+    fn draws_checkpoint(&self) -> bool {
+        let disturb = self.options.disturb.as_ref().filter(|_| self.durable.is_some());
+        disturb.is_some_and(|d| self.draws(0x6368_6b70, d.checkpoint_one_in))
+    }
+
+    /// One next tick in so many, by the seed.
+    fn draws(&self, salt: u64, one_in: u64) -> bool {
+        let seed = self.options.disturb.as_ref().map_or(0, |d| d.seed);
+        one_in > 0 && random_slice_rows(seed ^ salt, self.next_tick, one_in as usize) == 1
     }
 
     fn checkpoint_due(&self, s: &State) -> bool {
@@ -333,6 +452,9 @@ impl Coordinator {
                 deadline = deadline.min(now + every);
             }
         }
+        if let Some(barrier) = &s.barrier {
+            deadline = deadline.min(barrier.began + self.options.checkpoint_timeout);
+        }
         // While no tick can start, only an answer of the workers brings the attempt on.
         if s.ready < self.workers.len() || s.in_flight.len() >= TICKS_IN_FLIGHT || s.barrier.is_some() || s.ending {
             return deadline;
@@ -344,7 +466,16 @@ impl Coordinator {
         {
             let due = s.last_checkpoint.map_or(now, |c| c + interval);
             let pause = s.last_commit.map_or(now, |c| c + self.options.checkpoint_min_pause);
-            deadline = deadline.min(due.max(pause));
+            deadline = deadline.min(due.max(pause).max(s.not_before.unwrap_or(now)));
+        }
+        if let Some(at) = s.not_before.filter(|at| *at > now) {
+            deadline = deadline.min(at);
+        }
+        if let Some(until) = self.gathers_until() {
+            deadline = deadline.min(until);
+        } else if self.has_data() {
+            // It waits for room behind a target that is down: deliveries wake nobody.
+            deadline = deadline.min(now + BLOCKED_RETRY);
         }
         if let Some(at) = s.wants_tick_at {
             let wait = u64::try_from(at - now_us()).unwrap_or(0);
@@ -356,27 +487,37 @@ impl Coordinator {
     fn on_answer(&mut self, answer: Answer, s: &mut State) {
         match answer {
             Answer::Ready => s.ready += 1,
-            Answer::TickDone { tick, rows_in, wants_tick_at, .. } => {
-                if let Some(t) = s.in_flight.iter_mut().find(|(t, _)| *t == tick) {
-                    t.1 -= 1;
+            Answer::TickDone { tick, rows_in, moved, wants_tick_at } => {
+                if let Some(t) = s.in_flight.iter_mut().find(|t| t.tick == tick) {
+                    t.left -= 1;
+                    t.rows += rows_in;
+                }
+                if rows_in > 0 {
+                    self.metrics.set_idle(false);
+                    s.has_rows = true;
                 }
                 // A checkpoint tick's own rows are in that checkpoint.
                 let in_checkpoint = s.barrier.as_ref().is_some_and(|b| b.tick.id >= tick);
-                s.dirty |= rows_in > 0 && !in_checkpoint;
+                s.dirty |= moved && !in_checkpoint;
                 s.wants_tick_at = [s.wants_tick_at, wants_tick_at].into_iter().flatten().min();
-                while s.in_flight.front().is_some_and(|(_, left)| *left == 0) {
-                    let (done, _) = s.in_flight.pop_front().expect("just seen");
-                    self.metrics.tick.store(done, Ordering::Relaxed);
+                while let Some(done) = s.in_flight.pop_front_if(|t| t.left == 0) {
+                    self.metrics.tick.store(done.tick, Ordering::Relaxed);
+                    let now = Instant::now();
+                    self.metrics.tick_took.add(now.duration_since(done.began));
+                    self.pace.tick_done(done.began, now, done.gap, done.rows_max, done.rows);
+                    if done.tick == self.first_tick {
+                        tracing::debug!(job = %self.job_name, event = %"first_tick", tick = done.tick);
+                    }
                     if s.ending && s.in_flight.is_empty() && self.durable.is_none() {
                         s.ended = true;
                     }
                 }
             }
             Answer::CheckpointPart(part) => {
-                let Some(barrier) = &mut s.barrier else { return };
-                if barrier.checkpoint != part.checkpoint {
-                    return;
-                }
+                // Of a checkpoint that was given up meanwhile.
+                let Some(barrier) = s.barrier.as_mut().filter(|b| b.checkpoint == part.checkpoint) else {
+                    return give_up(part);
+                };
                 barrier.parts.push(part);
                 if barrier.parts.len() == self.workers.len() {
                     let barrier = s.barrier.take().expect("just seen");
@@ -389,8 +530,8 @@ impl Coordinator {
     /// All parts of a checkpoint are there: upload and commit beside the stream.
     fn commit(&mut self, barrier: Barrier, s: &mut State) {
         let Some(durable) = self.durable.clone() else { return };
-        let pause = barrier.began.elapsed();
-        self.metrics.checkpoint_pause_us.store(pause.as_micros() as u64, Ordering::Relaxed);
+        let stall = barrier.parts.iter().map(|p| p.tick_ended.elapsed()).min().unwrap_or_default();
+        self.metrics.checkpoint_stall_us.store(stall.as_micros() as u64, Ordering::Relaxed);
         for part in &barrier.parts {
             for (node, moved) in &part.positions {
                 self.positions.entry(*node).or_default().extend(moved.clone());
@@ -398,11 +539,12 @@ impl Coordinator {
         }
         let commit = Commit {
             checkpoint: barrier.checkpoint,
+            began: barrier.began,
             tick: barrier.tick,
             positions: self.positions.clone(),
             parts: barrier.parts,
         };
-        s.commit_is_last = barrier.is_last;
+        (s.committing_id, s.commit_is_last) = (barrier.checkpoint, barrier.is_last);
         s.committing = Some(tokio::spawn(async move { durable.commit(commit).await }));
     }
 
@@ -412,13 +554,20 @@ impl Coordinator {
             result.unwrap_or_else(|e| Err(Error::internal(format!("the checkpoint task failed: {e}")).transient()));
         match result {
             Ok(committed) => {
+                s.pinning = false;
                 s.last_commit = Some(Instant::now());
                 let took = s.last_checkpoint.map_or(0, |c| c.elapsed().as_millis() as u64);
                 self.metrics.checkpoint.store(committed.checkpoint, Ordering::Relaxed);
                 self.metrics.checkpoint_ms.store(took, Ordering::Relaxed);
                 self.metrics.checkpoint_bytes.store(committed.bytes, Ordering::Relaxed);
                 self.metrics.checkpoint_at_ms.store(now_us() / 1000, Ordering::Relaxed);
-                self.workers.iter().for_each(|w| w.send(Command::ReleaseSnapshot(committed.checkpoint)));
+                tracing::debug!(
+                    job = %self.job_name, event = %"checkpoint", checkpoint = committed.checkpoint, ms = took,
+                    stall_us = Metrics::load(&self.metrics.checkpoint_stall_us), bytes = committed.bytes,
+                    rows_in = Metrics::load(&self.metrics.rows_in)
+                );
+                self.workers.iter().for_each(|w| w.send(Command::ReleaseSnapshot(s.committing_id)));
+                s.not_before = None;
                 for source in &self.sources {
                     let positions = self.positions.get(&source.node).cloned().unwrap_or_default();
                     let positions: Vec<_> = positions.into_iter().collect();
@@ -428,25 +577,31 @@ impl Coordinator {
                 }
                 s.ended |= s.commit_is_last;
             }
-            Err(e) if e.is_transient() => self.abort_checkpoint(&e, s),
+            Err(e) if e.is_transient() => self.abort_checkpoint(e, s.committing_id, s.commit_is_last, s),
             Err(e) => self.attempt.fail(e),
         }
     }
 
     /// A checkpoint that could not be made: nothing of it is lost, the next one carries all.
-    fn abort_checkpoint(&mut self, error: &Error, s: &mut State) {
-        tracing::warn!(job = %self.job_name, event = "checkpoint_aborted", "{error}; its output waits for the next one");
-        if let Some(durable) = &self.durable {
-            self.workers.iter().for_each(|w| w.send(Command::ReleaseSnapshot(durable.next_checkpoint() - 1)));
+    fn abort_checkpoint(&mut self, error: Error, id: u64, is_last: bool, s: &mut State) {
+        if s.pinning || self.options.checkpoint_interval.is_none() {
+            return self.attempt.fail(error);
         }
+        if is_last && s.stop_requested.is_some_and(|at| at.elapsed() >= self.options.checkpoint_timeout) {
+            // Whoever asked for the end does not wait for ever. The last checkpoint stands.
+            let error = error.context("the final checkpoint could not be taken").permanent();
+            return self
+                .attempt
+                .fail(error.note("what was read since the last one is read again when the same command is run again"));
+        }
+        tracing::warn!(job = %self.job_name, event = "checkpoint_aborted", "{error}; its output waits for the next one");
+        self.workers.iter().for_each(|w| w.send(Command::ReleaseSnapshot(id)));
         s.dirty = true;
-        s.last_commit = Some(Instant::now());
-        if s.commit_is_last && s.ending {
+        let now = Instant::now();
+        (s.last_commit, s.not_before) = (Some(now), Some(now + RETRY_PAUSE));
+        if is_last {
             // The final one is tried again with the next tick.
             s.ending = false;
-        }
-        if self.options.checkpoint_interval.is_none() {
-            self.attempt.fail(error.clone());
         }
     }
 
@@ -456,29 +611,38 @@ impl Coordinator {
     }
 
     /// Looks for new splits of every source that may get some.
-    fn discover(&self) -> JoinHandle<Vec<(usize, Result<Vec<Split>>)>> {
-        let sources: Vec<(usize, Arc<dyn Source>)> = self
+    fn discover(&self) -> JoinHandle<Vec<(usize, Result<Found>)>> {
+        let sources: Vec<(usize, Arc<dyn Source>, BTreeSet<SplitId>)> = self
             .sources
             .iter()
             .enumerate()
             .filter(|(_, s)| s.source.discovery_interval().is_some())
-            .map(|(ix, s)| (ix, s.source.clone()))
+            .map(|(ix, s)| (ix, s.source.clone(), s.known.clone()))
             .collect();
         tokio::spawn(async move {
             let mut found = vec![];
-            for (ix, source) in sources {
-                found.push((ix, source.splits().await));
+            for (ix, source, known) in sources {
+                found.push((ix, find_splits(&*source, |id| known.contains(id), true).await));
             }
             found
         })
     }
 
     fn on_splits(&mut self, found: Discovered) -> Result<()> {
-        let empty = BTreeMap::new();
-        for (ix, splits) in found.map_err(|e| Error::internal(e.to_string()).transient())? {
+        for (ix, found) in found.map_err(|e| Error::internal(e.to_string()).transient())? {
             let source = &mut self.sources[ix];
-            let positions = self.positions.get(&source.node).unwrap_or(&empty);
-            for (worker, splits) in source.assign(splits?, positions).into_iter().enumerate() {
+            let positions = self.positions.entry(source.node).or_default();
+            let (splits, starts) = match found {
+                Ok(found) => found,
+                // What is read already goes on; the next look may do better.
+                Err(e) if e.is_transient() => {
+                    tracing::warn!(job = %self.job_name, event = "discovery_failed", "{e}; it is looked again");
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            positions.extend(starts);
+            for (worker, splits) in source.assign(splits, positions).into_iter().enumerate() {
                 if !splits.is_empty() {
                     let _ = source.readers[worker].send(ReaderCommand::Assign(splits));
                 }
@@ -488,7 +652,30 @@ impl Coordinator {
     }
 }
 
-type Discovered = Result<Vec<(usize, Result<Vec<Split>>)>, tokio::task::JoinError>;
+/// A part that no checkpoint takes. What goes wrong with its writes the worker's next use of its state tells.
+fn give_up(part: CheckpointPart) {
+    tokio::task::spawn_blocking(move || drop(part.snapshot.give_up()));
+}
+
+/// All splits of a source, and where those that are new begin.
+pub type Found = (Vec<Split>, Vec<(SplitId, Position)>);
+
+type Discovered = Result<Vec<(usize, Result<Found>)>, tokio::task::JoinError>;
+
+/// Asks a source for its splits, and where those begin that are not known.
+///
+/// # Errors
+/// Of the source.
+pub async fn find_splits(source: &dyn Source, is_known: impl Fn(&SplitId) -> bool, found_later: bool) -> Result<Found> {
+    let splits = source.splits().await?;
+    let new: Vec<Split> = splits.iter().filter(|s| !is_known(&s.id)).cloned().collect();
+    if new.is_empty() {
+        return Ok((splits, vec![]));
+    }
+    let starts = source.start(&new, found_later).await?;
+    let starts = new.into_iter().zip(starts).filter_map(|(s, p)| Some((s.id, p?))).collect();
+    Ok((splits, starts))
+}
 
 /// Waits for a task, if there is one; else for ever.
 async fn join<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
@@ -502,12 +689,9 @@ async fn join<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::Joi
     }
 }
 
-async fn cancelled(control: &mut tokio::sync::watch::Receiver<Control>) {
-    loop {
-        if *control.borrow_and_update() == Control::Cancel || control.changed().await.is_err() {
-            return;
-        }
-    }
+/// Waits until this much, or more, is asked for; who can ask for nothing any more wants the end.
+async fn raised_to(mut control: tokio::sync::watch::Receiver<Control>, to: Control) {
+    let _ = control.wait_for(|c| *c >= to).await;
 }
 
 pub fn now_us() -> i64 {

@@ -1,9 +1,9 @@
 //! Delivery: committed segments go to their target in order, each sink by a task of its own, so that one target that is
 //! down does not hold up the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,22 +11,23 @@ use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use thalweg_checkpoint::deliver::{Decision, Facts, decide};
 use thalweg_checkpoint::segments::{self, Segment as StoredSegment, SinkLog};
-use thalweg_checkpoint::{Storage, layout};
+use thalweg_checkpoint::{Owner, Storage, fail_points};
 use thalweg_connector_api::sink::SegmentChunks;
 use thalweg_connector_api::{Segment, Sink};
-use thalweg_core::Result;
 use thalweg_core::mark::{JobId, Mark};
 use thalweg_core::table::Delivery;
+use thalweg_core::{ErrorCode, Result};
 use thalweg_graph::OperatorId;
+use tokio::time::Instant;
 
 use crate::attempt::Attempt;
-use crate::fail_points;
 use crate::metrics::Metrics;
 
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
-/// A sink with nothing to deliver writes its mark anew this often: some targets forget what is not touched.
-const MARK_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// After the start of an attempt a mark is first written anew after this part of the interval: a job that is started
+/// often must not wait for a whole one each time.
+const FIRST_MARK_PART: u32 = 24;
 /// Segments that go to the target at once, at most, and their bytes.
 const SEGMENTS_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: u64 = 64 << 20;
@@ -36,18 +37,54 @@ pub struct Logs {
     logs: Mutex<BTreeMap<OperatorId, SinkLog>>,
     /// Something was committed or delivered.
     changed: tokio::sync::watch::Sender<u64>,
+    /// Targets that this attempt has asked for their marks and that have not answered.
+    asked: Mutex<BTreeSet<OperatorId>>,
     metrics: Arc<Metrics>,
 }
 
 impl Logs {
     pub fn new(logs: Vec<SinkLog>, metrics: Arc<Metrics>) -> Self {
         let logs = logs.into_iter().map(|l| (l.sink, l)).collect();
-        Logs { logs: Mutex::new(logs), changed: tokio::sync::watch::channel(0).0, metrics }
+        Logs { logs: Mutex::new(logs), changed: tokio::sync::watch::channel(0).0, asked: Mutex::default(), metrics }
     }
 
     pub fn ensure(&self, sink: OperatorId, name: &str) {
         let mut logs = self.logs.lock();
         logs.entry(sink).or_insert_with(|| SinkLog::new(sink, name)).name = name.to_owned();
+    }
+
+    /// A target is about to be asked.
+    pub fn ask(&self, sink: OperatorId) {
+        self.asked.lock().insert(sink);
+    }
+
+    fn answered(&self, sink: OperatorId) {
+        self.asked.lock().remove(&sink);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Waits until these targets have said what they have. New output of a directory must not be committed before: if the
+    /// directory is an older copy, it would reach beyond the target's mark, and the next start would take the copy for
+    /// the newer one. For ever, if the attempt ends over an answer.
+    pub async fn answers(&self, sinks: &BTreeSet<OperatorId>) {
+        self.wait_until(|| self.asked.lock().is_disjoint(sinks)).await;
+    }
+
+    /// Waits until something holds that is looked at again when something was committed, delivered or answered.
+    async fn wait_until(&self, holds: impl Fn() -> bool) {
+        // It does not fail: `self` has the sender.
+        let _ = self.changed.subscribe().wait_for(|_| holds()).await;
+    }
+
+    /// What a sink knows of its target from earlier attempts.
+    pub fn facts(&self, sink: OperatorId) -> Option<serde_json::Value> {
+        self.logs.lock().get(&sink).map(|l| l.facts.clone()).filter(|f| !f.is_null())
+    }
+
+    pub fn set_facts(&self, sink: OperatorId, facts: serde_json::Value) {
+        if let Some(log) = self.logs.lock().get_mut(&sink) {
+            log.facts = facts;
+        }
     }
 
     pub fn snapshot(&self) -> Vec<SinkLog> {
@@ -78,22 +115,13 @@ impl Logs {
         self.logs.lock().values().map(SinkLog::pending_bytes).sum()
     }
 
-    fn log(&self, sink: OperatorId) -> Option<SinkLog> {
+    pub fn log(&self, sink: OperatorId) -> Option<SinkLog> {
         self.logs.lock().get(&sink).cloned()
     }
 
     /// Waits until nothing is pending.
     pub async fn delivered_all(&self) {
-        let mut changed = self.changed.subscribe();
-        loop {
-            changed.borrow_and_update();
-            if self.logs.lock().values().all(|l| l.pending.is_empty()) {
-                return;
-            }
-            if changed.changed().await.is_err() {
-                return;
-            }
-        }
+        self.wait_until(|| self.logs.lock().values().all(|l| l.pending.is_empty())).await;
     }
 }
 
@@ -107,6 +135,12 @@ pub struct Deliverer {
     pub storage: Arc<Storage>,
     pub logs: Arc<Logs>,
     pub assume_delivered: Option<u64>,
+    /// A sink with nothing to deliver writes its mark anew this often: some targets forget what is not touched.
+    pub mark_interval: Duration,
+    /// The last segment that may ever have been given to the target: of earlier attempts, all that was staged. What this
+    /// attempt has staged and not given it is certainly not there, and is never in doubt.
+    pub attempted: AtomicU64,
+    pub owner: Arc<Owner>,
     pub attempt: Arc<Attempt>,
 }
 
@@ -115,9 +149,10 @@ impl Deliverer {
         let mut changed = self.logs.changed.subscribe();
         let mut wait = RETRY;
         let mut fenced = false;
+        let mut mark_due = Instant::now() + self.mark_interval / FIRST_MARK_PART;
         loop {
             changed.borrow_and_update();
-            match self.step(&mut fenced).await {
+            match self.step(&mut fenced, &mut mark_due).await {
                 Ok(()) => {
                     if wait > RETRY {
                         tracing::info!(job = %self.job_name, sink = %self.name, event = "target_up", "delivering again");
@@ -127,35 +162,53 @@ impl Deliverer {
                         changed = changed.changed() => if changed.is_err() {
                             return;
                         },
-                        () = tokio::time::sleep(MARK_EVERY) => fenced = false,
+                        () = tokio::time::sleep_until(mark_due) => {}
                     }
+                }
+                // An older process that woke up in the middle of its fencing shut this one out. It delivers nothing, for it
+                // looks at the manifests first; so this one fences again.
+                Err(e) if e.code() == ErrorCode::Ownership && self.owner.check().await.is_ok() => {
+                    fenced = false;
+                    tracing::warn!(job = %self.job_name, sink = %self.name, event = "fenced_again", "{e}");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_MAX);
                 }
                 Err(e) if e.is_transient() => {
                     fenced = false;
                     let log = self.logs.log(self.id);
                     let (segments, bytes) = log.map_or((0, 0), |l| (l.pending.len(), l.pending_bytes()));
+                    let noun = if segments == 1 { "segment" } else { "segments" };
                     tracing::warn!(
                         job = %self.job_name, sink = %self.name, event = "target_down",
                         retry_in_ms = wait.as_millis() as u64,
-                        "{e}; {segments} segments wait ({bytes} bytes), reading goes on"
+                        "{e}; waiting to be written: {segments} {noun}, {:.1} MB; reading goes on",
+                        bytes as f64 / 1e6
                     );
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(RETRY_MAX);
                 }
-                Err(e) => return self.attempt.fail(e.context(format_args!("sink {}", self.name))),
+                Err(e) => {
+                    return self.attempt.fail(e.context(format_args!("sink {}", self.name)));
+                }
             }
         }
     }
 
-    /// Fences and decides, if that has to be done (again), then delivers all that is pending.
-    async fn step(&self, fenced: &mut bool) -> Result<()> {
+    /// Fences and decides, if that has to be done (again), then delivers all that is pending; writes the mark anew when that
+    /// is due.
+    async fn step(&self, fenced: &mut bool, mark_due: &mut Instant) -> Result<()> {
         if !*fenced {
             self.fence_and_decide().await?;
             *fenced = true;
+            self.logs.answered(self.id);
         }
         loop {
             let Some(log) = self.logs.log(self.id) else { return Ok(()) };
             if log.pending.is_empty() {
+                if Instant::now() >= *mark_due {
+                    self.write_mark(log.delivered).await?;
+                    *mark_due = Instant::now() + self.mark_interval;
+                }
                 return Ok(());
             }
             let mut take = vec![];
@@ -168,31 +221,43 @@ impl Deliverer {
                 take.push(self.open(segment));
             }
             let last = take.last().map_or(0, |s| s.number);
-            fail_points::pass("before-deliver")?;
+            fail_points::reach("before-deliver").await?;
+            // The target may have no way to tell an older process.
+            self.owner.check().await?;
+            self.attempted.fetch_max(last, Ordering::AcqRel);
             self.sink.deliver(&take, &Mark::At { job: self.job.clone(), segment: last }).await?;
-            fail_points::pass("after-deliver")?;
+            fail_points::reach("after-deliver").await?;
             self.record(last).await?;
+            *mark_due = Instant::now() + self.mark_interval;
         }
     }
 
+    /// Writes the mark of a target that has everything up to `delivered`, as it is.
+    async fn write_mark(&self, delivered: u64) -> Result<()> {
+        if delivered == 0 || self.sink.delivery() != Delivery::ExactlyOnce {
+            return Ok(());
+        }
+        self.owner.check().await?;
+        self.sink.deliver(&[], &Mark::At { job: self.job.clone(), segment: delivered }).await
+    }
+
     async fn fence_and_decide(&self) -> Result<()> {
-        fail_points::pass("before-fence")?;
+        fail_points::reach("before-fence").await?;
+        // An older process that wakes up here would shut out the newer one.
+        self.owner.check().await?;
         let mark = self.sink.fence(&self.job).await?;
-        fail_points::pass("after-fence")?;
+        fail_points::reach("after-fence").await?;
         let Some(log) = self.logs.log(self.id) else { return Ok(()) };
+        let attempted = self.attempted.load(Ordering::Acquire);
         let held = match (log.pending.first(), log.pending.last()) {
             (Some(first), Some(last)) => Some(first.number..=last.number),
             _ => None,
-        };
-        let has = match &mark {
-            Mark::At { segment, .. } => *segment,
-            Mark::Absent => 0,
         };
         let decision = decide(&Facts {
             job: self.job.clone(),
             sink: self.name.clone(),
             recorded: log.delivered,
-            last_staged: log.last_staged,
+            last_staged: attempted,
             held,
             mark,
             keeps_mark: self.sink.delivery() == Delivery::ExactlyOnce,
@@ -208,11 +273,10 @@ impl Deliverer {
             }
             Decision::Nothing { write_mark } => {
                 if write_mark {
-                    let mark = Mark::At { job: self.job.clone(), segment: log.last_staged };
-                    self.sink.deliver(&[], &mark).await?;
+                    self.write_mark(attempted).await?;
                 }
-                if has.max(self.assume_delivered.unwrap_or(0)) > log.delivered {
-                    self.record(log.last_staged).await?;
+                if attempted > log.delivered {
+                    self.record(attempted).await?;
                 }
                 Ok(())
             }
@@ -221,13 +285,10 @@ impl Deliverer {
 
     /// The target has everything up to this segment.
     async fn record(&self, segment: u64) -> Result<()> {
-        let object = layout::delivered(self.id, segment);
-        self.storage.create(&object, Bytes::from(self.job.0.clone())).await?;
-        fail_points::pass("after-delivered-record")?;
+        self.owner.record_delivered(self.id, segment).await?;
+        fail_points::reach("after-delivered-record").await?;
         self.logs.delivered(self.id, segment);
-        let old = self.storage.list(&layout::delivered_dir(self.id)).await?;
-        let old: Vec<String> = old.into_iter().map(|l| l.object).filter(|o| *o < object).collect();
-        self.storage.delete(&old).await
+        self.owner.forget_delivered_below(self.id, segment).await
     }
 
     fn open(&self, segment: &StoredSegment) -> Segment {

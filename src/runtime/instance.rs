@@ -7,18 +7,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::time::Instant;
 
+use thalweg_checkpoint::fail_points;
 use thalweg_connector_api::{Position, ReaderCx, Sink, Source, SplitId};
 use thalweg_core::key_group::groups_of;
 use thalweg_core::{Error, Result};
-use thalweg_graph::{Graph, NodeIx};
+use thalweg_graph::{Graph, NodeIx, OperatorSpec};
 use thalweg_state::{Restore, StateConfig};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::attempt::Attempt;
-use crate::coordinator::{AttemptEnd, Control, Coordinator, RunningSource, WorkerLink, now_us, queues_of};
-use crate::durable::{Durable, DurableConfig, RestoreReport};
+use crate::coordinator::{AttemptEnd, Control, Coordinator, RunningSource, WorkerLink, find_splits, now_us, queues_of};
+use crate::durable::{Durable, DurableConfig, Lineage, RestoreReport};
 use crate::metrics::Metrics;
-use crate::options::RuntimeOptions;
+use crate::options::{DisturbCounts, RuntimeOptions};
+use crate::pace::Pace;
 use crate::restart::{RestartStrategy, Restarts};
 use crate::source::{SourceQueue, read};
 use crate::worker::{BuildOperator, WorkerTask, spawn};
@@ -134,7 +136,9 @@ pub fn start(config: InstanceConfig) -> InstanceHandle {
         restored: restored.clone(),
         pending: pending.clone(),
         attempts: 0,
+        lineage: Lineage::default(),
         kills_left: None,
+        workers_before: 0,
     };
     tokio::spawn(instance.run());
     InstanceHandle { control, phase, metrics, restored, pending }
@@ -148,7 +152,10 @@ struct Instance {
     restored: Arc<Mutex<Option<RestoreReport>>>,
     pending: Arc<Mutex<Vec<String>>>,
     attempts: u64,
+    lineage: Lineage,
     kills_left: Option<u64>,
+    /// Of the attempt before.
+    workers_before: usize,
 }
 
 /// Where an attempt begins.
@@ -158,6 +165,7 @@ struct Begin {
     wall_clock_us: i64,
     positions: BTreeMap<NodeIx, BTreeMap<SplitId, Position>>,
     restore: Restore,
+    facts: HashMap<NodeIx, serde_json::Value>,
     durable: Option<Arc<Durable>>,
 }
 
@@ -172,6 +180,10 @@ impl Instance {
             let end = match self.attempt().await {
                 Ok(end) => end,
                 Err(e) => AttemptEnd::Failed(e),
+            };
+            let end = match end {
+                AttemptEnd::Failed(e) => AttemptEnd::Failed(self.taken_over().await.unwrap_or(e)),
+                end => end,
             };
             match end {
                 AttemptEnd::Finished => break Ok(Outcome::Finished),
@@ -210,6 +222,13 @@ impl Instance {
         let _ = self.phase.send(Phase::Ended(result));
     }
 
+    /// Whatever an attempt failed of: if another process has the job now, that is why.
+    async fn taken_over(&mut self) -> Option<Error> {
+        let storage = &self.config.durable.as_ref()?.storage;
+        let newest = storage.newest().await.ok()?;
+        self.lineage.check(storage, newest.as_ref()).err()
+    }
+
     /// Workers of this attempt: as configured, or in turn in a disturbed run.
     fn workers(&self) -> usize {
         let turn = |d: &crate::options::Disturb| match d.workers.len() {
@@ -228,12 +247,20 @@ impl Instance {
                 max_parallelism: self.config.options.max_parallelism,
                 positions: BTreeMap::new(),
                 restore: Restore::default(),
+                facts: HashMap::new(),
                 durable: None,
             });
         };
-        crate::fail_points::pass("attempt-begin")?;
-        let (durable, point) =
-            Durable::begin(config, &self.config, self.workers(), self.metrics.clone(), attempt.clone()).await?;
+        fail_points::reach("attempt-begin").await?;
+        let (durable, point) = Durable::begin(
+            config,
+            &self.config,
+            self.workers(),
+            self.metrics.clone(),
+            attempt.clone(),
+            &mut self.lineage,
+        )
+        .await?;
         *self.restored.lock().unwrap_or_else(PoisonError::into_inner) = point.report;
         Ok(Begin {
             tick: point.tick + 1,
@@ -241,6 +268,7 @@ impl Instance {
             wall_clock_us: point.wall_clock_us,
             positions: point.positions,
             restore: point.restore,
+            facts: point.facts,
             durable: Some(Arc::new(durable)),
         })
     }
@@ -249,12 +277,9 @@ impl Instance {
         self.attempts += 1;
         let _ = self.phase.send(Phase::Starting);
         let attempt = Arc::new(Attempt::new());
-        let begin = self.begin(&attempt).await?;
+        let mut begin = self.begin(&attempt).await?;
         if begin.durable.as_ref().is_some_and(|d| d.is_finished()) {
-            // The input had ended before; only output may be left to deliver.
-            if let Some(d) = &begin.durable {
-                d.deliver_all(None).await?;
-            }
+            // The input had ended before, and everything was delivered.
             return Ok(AttemptEnd::Finished);
         }
         if let Some(rewind) = &self.config.on_rewind {
@@ -262,31 +287,46 @@ impl Instance {
         }
         let options = &self.config.options;
         let workers = self.workers();
+        if let Some(disturb) = options.disturb.as_ref().filter(|_| begin.tick > 1) {
+            DisturbCounts::add(&disturb.counts.restores);
+            if self.workers_before != workers {
+                DisturbCounts::add(&disturb.counts.rescales);
+            }
+        }
+        self.workers_before = workers;
         let dir = options.working_dir.join(format!("attempt-{}-{}", std::process::id(), random_name()));
         let guard = RemoveDir(dir.clone());
         let has_data = Arc::new(Notify::new());
         let mut tasks = AbortOnDrop::default();
 
         let mut sources = vec![];
-        let empty = BTreeMap::new();
+        let mut pin_start = false;
+        self.metrics.status.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for (node, _) in self.config.graph.sources() {
             let source =
                 self.config.sources.get(&node).ok_or_else(|| Error::internal("a source that was not opened"))?.clone();
-            let splits = source.splits().await?;
+            let positions = begin.positions.entry(node).or_default();
+            let found = find_splits(&*source, |id| positions.contains_key(id), !positions.is_empty()).await;
+            // Whoever starts a job for the first time is there and wants to know.
+            let (splits, starts) = found.map_err(|e| if begin.tick == 1 { e.permanent() } else { e })?;
+            pin_start |= !starts.is_empty();
+            positions.extend(starts);
             let queues: Vec<_> =
                 (0..workers).map(|_| Arc::new(SourceQueue::new(options.slices, has_data.clone()))).collect();
             let mut running =
                 RunningSource { node, source: source.clone(), queues, readers: vec![], known: Default::default() };
-            let assigned = running.assign(splits, begin.positions.get(&node).unwrap_or(&empty));
+            let assigned = running.assign(splits, positions);
             for (worker, splits) in assigned.into_iter().enumerate() {
                 let reader = source.reader(
                     splits,
                     ReaderCx {
+                        job_name: self.config.job_name.clone(),
+                        status: self.metrics.new_status(),
                         worker,
                         workers,
                         piece_rows_max: match &options.disturb {
-                            Some(d) => d.slice_rows_max.min(options.piece_rows_max),
-                            None => options.piece_rows_max,
+                            Some(d) => d.piece_rows_max.min(d.slice_rows_max).min(options.piece_rows_max),
+                            None => options.tick_rows_max.min(options.piece_rows_max),
                         },
                         piece_bytes_max: options.piece_bytes_max,
                     },
@@ -294,7 +334,7 @@ impl Instance {
                 let (commands, receiver) = mpsc::unbounded_channel();
                 let failing = attempt.clone();
                 let task = read(reader, running.queues[worker].clone(), receiver, move |e| failing.fail(e));
-                tasks.0.push(tokio::spawn(task));
+                tasks.0.push(attempt.spawn("reading input", task));
                 running.readers.push(commands);
             }
             sources.push(running);
@@ -322,6 +362,7 @@ impl Instance {
                 },
                 restore: begin.restore.clone(),
                 sinks: self.config.sinks.clone(),
+                facts: begin.facts.clone(),
                 queues: queues_of(&sources, worker),
                 stage: begin.durable.as_ref().map(|d| d.stage()),
                 attempt: attempt.clone(),
@@ -359,10 +400,13 @@ impl Instance {
             answers,
             has_data,
             sources,
+            pin_start,
             positions: begin.positions,
             durable: begin.durable.clone(),
             control: self.control.clone(),
             metrics: self.metrics.clone(),
+            pace: Pace::new(options.slice_rows_max(), reduces(&self.config.graph)),
+            first_tick: begin.tick,
             next_tick: begin.tick,
             wall_clock_us: begin.wall_clock_us,
             kills_left: self.kills_left.unwrap_or_else(|| options.disturb.as_ref().map_or(0, |d| d.kills_max)),
@@ -372,6 +416,7 @@ impl Instance {
         let end = coordinator.run().await;
         if options.disturb.is_some() && matches!(&end, AttemptEnd::Failed(e) if e.message() == KILLED) {
             self.kills_left = Some(kills_before.saturating_sub(1));
+            options.disturb.iter().for_each(|d| DisturbCounts::add(&d.counts.kills));
         }
         if let Some(durable) = &begin.durable {
             *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = durable.undelivered();
@@ -388,6 +433,14 @@ impl Instance {
         .map_err(|e| Error::internal(e.to_string()))?;
         Ok(end)
     }
+}
+
+/// Whether many rows of input can come to one row of output.
+fn reduces(graph: &Graph) -> bool {
+    let reduces = |spec: &OperatorSpec| {
+        matches!(spec, OperatorSpec::Aggregate(_) | OperatorSpec::TopN(_) | OperatorSpec::Deduplicate(_))
+    };
+    graph.nodes.iter().any(|n| reduces(&n.spec))
 }
 
 /// Message of the error that ends an attempt of a disturbed run.

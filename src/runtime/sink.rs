@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use thalweg_connector_api::{DirectWriter, Encoder};
-use thalweg_core::fold::{RowChanges, RowKind, fold};
+use thalweg_core::fold::{RowChanges, RowKind, fold, fold_one_row};
 use thalweg_core::netting::{NetChanges, Netting, NettingOptions};
 use thalweg_core::operator::{EMIT_ROWS_MAX, Operator, Step, TickCx};
 use thalweg_core::{Changes, Error, Result, Tick};
@@ -40,6 +40,8 @@ pub struct SinkCx {
     pub target: Target,
     /// Ordinals by which changes are folded.
     pub key: Vec<usize>,
+    /// There is never more than one row: a tick's changes are all of one key.
+    pub one_row: bool,
     /// All inputs are append-only, or the sink does not care: nothing to net.
     pub as_they_come: bool,
     pub spill_dir: PathBuf,
@@ -124,7 +126,7 @@ impl Operator for SinkOperator {
         if let Some(mut netting) = self.writing.take() {
             let mut written = 0;
             while let Some(net) = netting.next_batch()? {
-                let rows = fold(net, &self.cx.key)?;
+                let rows = if self.cx.one_row { fold_one_row(net)? } else { fold(net, &self.cx.key)? };
                 written += rows.batch.num_rows();
                 self.write(&tick, &rows)?;
                 if written >= EMIT_ROWS_MAX {

@@ -9,16 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thalweg_connector_api::{Piece, Position, Reader, Split, SplitId};
 use thalweg_core::{Error, Watermark};
-use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
-use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::Activator;
 use tokio::sync::{Notify, mpsc};
 
-use crate::adaptor::{Messages, WorkerCx};
-use crate::container::{Message, Routed};
+use crate::adaptor::{Messages, Outbox, Output, WorkerCx};
+use crate::container::Routed;
+use crate::exchange::Router;
 use crate::metrics::Metrics;
 
 /// Limits of what is read ahead and of a tick's slice, per source and worker.
@@ -40,6 +39,10 @@ struct Ahead {
     bytes: usize,
     /// Pieces at the front that end a transaction, all of which may be taken.
     whole: usize,
+    /// Rows that ticks may take which were started and have not taken theirs.
+    asked: usize,
+    /// As many as the last tick that was started could take.
+    enough: usize,
     ended: bool,
 }
 
@@ -69,10 +72,38 @@ impl SourceQueue {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something to take: a whole piece, or a transaction that outgrew the limits.
+    /// Something to take, beyond what ticks take that were started: a whole piece, or a transaction that outgrew the limits.
     pub fn has_data(&self) -> bool {
         let a = self.ahead();
-        a.whole > 0 || self.is_full(&a)
+        (a.whole > 0 || self.is_full(&a)) && (a.asked == 0 || a.rows > a.asked)
+    }
+
+    /// Rows, and not only a position that has moved, may they be taken or not.
+    pub fn has_rows(&self) -> bool {
+        self.ahead().rows > 0
+    }
+
+    /// A tick is started that takes at most so many rows.
+    pub fn ask(&self, rows_max: usize) {
+        let mut a = self.ahead();
+        a.asked = a.asked.saturating_add(rows_max);
+        if rows_max > 0 {
+            a.enough = rows_max;
+        }
+    }
+
+    /// As many rows as a tick takes, or as there is room for.
+    pub fn has_enough(&self) -> bool {
+        self.is_enough(&self.ahead())
+    }
+
+    /// Nothing more will come.
+    pub fn has_ended(&self) -> bool {
+        self.ahead().ended
+    }
+
+    fn is_enough(&self, a: &Ahead) -> bool {
+        a.rows >= a.asked.saturating_add(a.enough) || self.is_full(a)
     }
 
     /// The reader is through and everything was taken.
@@ -97,6 +128,8 @@ impl SourceQueue {
 
     fn put(&self, piece: Piece) {
         let mut a = self.ahead();
+        let had_data = a.whole > 0 || self.is_full(&a);
+        let (had_rows, had_enough) = (a.rows > 0, self.is_enough(&a));
         a.rows += rows_of(&piece);
         a.bytes += bytes_of(&piece);
         let ends = !piece.continues;
@@ -104,7 +137,10 @@ impl SourceQueue {
         if ends {
             a.whole = a.pieces.len();
         }
-        let wake = a.whole == a.pieces.len() || self.is_full(&a);
+        // Whoever has seen that there is something looks again before it waits, or when the tick that it started for it
+        // is done.
+        let wake =
+            !had_data && (ends || self.is_full(&a)) || !had_enough && self.is_enough(&a) || !had_rows && a.rows > 0;
         drop(a);
         if wake {
             self.has_data.notify_one();
@@ -116,10 +152,14 @@ impl SourceQueue {
         self.has_data.notify_one();
     }
 
-    /// The next slice: whole pieces, at most about `rows_max` rows. A transaction is cut only if it alone fills the
-    /// queue, with a warning.
-    fn take(&self, rows_max: usize) -> Vec<Piece> {
+    /// The next slice: whole pieces, at most about `rows_max` rows, with 0 none; and whether nothing will come after it. A
+    /// transaction is cut only if it alone fills the queue, with a warning.
+    fn take(&self, rows_max: usize) -> (Vec<Piece>, bool) {
         let mut a = self.ahead();
+        if rows_max == 0 {
+            return (vec![], a.ended && a.pieces.is_empty());
+        }
+        a.asked = a.asked.saturating_sub(rows_max);
         let oversized = a.whole == 0 && self.is_full(&a);
         if oversized {
             tracing::warn!(
@@ -145,11 +185,12 @@ impl SourceQueue {
             taken.push(piece);
         }
         a.whole = a.whole.saturating_sub(taken.len());
+        let drained = a.ended && a.pieces.is_empty();
         drop(a);
         if !taken.is_empty() {
             self.space.notify_one();
         }
-        taken
+        (taken, drained)
     }
 }
 
@@ -209,6 +250,14 @@ pub struct SourceHandle {
     activator: Activator,
 }
 
+/// What a tick has taken of sources.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Slice {
+    pub rows: u64,
+    /// There is something: rows, or a position that has moved without any.
+    pub moved: bool,
+}
+
 struct SourceState {
     queue: Arc<SourceQueue>,
     /// Where each split stands after the last slice.
@@ -220,24 +269,24 @@ struct SourceState {
 }
 
 impl SourceHandle {
-    /// Takes the slice of a tick; rows in it.
-    pub fn start_tick(&self, tick: u64, rows_max: usize, metrics: &Metrics) -> u64 {
+    /// Takes the slice of a tick.
+    pub fn start_tick(&self, tick: u64, rows_max: usize, metrics: &Metrics) -> Slice {
         let mut s = self.state.borrow_mut();
-        let pieces = s.queue.take(rows_max);
+        let (mut pieces, drained) = s.queue.take(rows_max);
         let mut rows = 0;
-        for piece in &pieces {
+        for piece in &mut pieces {
             rows += rows_of(piece) as u64;
-            s.positions.extend(piece.positions.iter().cloned());
+            s.positions.extend(piece.positions.drain(..));
             if let Some(lag) = piece.event_time_lag_ms {
                 metrics.lag_ms.store(lag, Ordering::Relaxed);
             }
         }
-        let drained = s.queue.is_drained();
+        let moved = !pieces.is_empty();
         s.slices.push_back((tick, pieces.into(), drained));
         self.activator.activate();
         s.rows += rows;
         metrics.rows_in.fetch_add(rows, Ordering::Relaxed);
-        rows
+        Slice { rows, moved }
     }
 
     pub fn positions(&self) -> BTreeMap<SplitId, Position> {
@@ -253,11 +302,12 @@ impl SourceHandle {
 /// Pieces that are emitted before consumers get their turn: what they hold should still be in the cache.
 const PIECES_AT_ONCE: usize = 4;
 
-/// Builds a source into the dataflow: one output stream per table.
+/// Builds a source into the dataflow: one output stream per table, which has a router if it has one consumer and rows
+/// leave their worker on the way there.
 pub fn source<'scope>(
     scope: Scope<'scope, u64>,
     name: &str,
-    tables: usize,
+    tables: Vec<Option<Router>>,
     queue: Arc<SourceQueue>,
     cx: &Rc<WorkerCx>,
 ) -> (Vec<Messages<'scope>>, SourceHandle) {
@@ -268,9 +318,9 @@ pub fn source<'scope>(
     let again = scope.activator_for(info.address.clone());
     let mut outputs = vec![];
     let mut streams = vec![];
-    for _ in 0..tables {
+    for router in tables {
         let (output, stream) = builder.new_output::<Vec<Routed>>();
-        outputs.push(OutputBuilder::<u64, CapacityContainerBuilder<Vec<Routed>>>::from(output));
+        outputs.push(Outbox::new(Output::from(output), router, cx));
         streams.push(stream);
     }
     let state =
@@ -292,7 +342,7 @@ pub fn source<'scope>(
                 {
                     for (table, changes) in piece.changes {
                         if !changes.is_empty() {
-                            give(&mut outputs[table], &caps[table], Message::Changes(changes));
+                            outputs[table].send(&caps[table], std::iter::once(changes), None);
                         }
                     }
                     emitted += 1;
@@ -304,7 +354,7 @@ pub fn source<'scope>(
                 if *drained && sent < Watermark::END {
                     sent = Watermark::END;
                     for (output, cap) in outputs.iter_mut().zip(&caps) {
-                        give(output, cap, Message::Mark { sender: cx.worker, watermark: sent });
+                        output.send(cap, std::iter::empty(), Some(sent));
                     }
                 }
                 cx.operator_done(*tick);
@@ -317,18 +367,89 @@ pub fn source<'scope>(
     (streams, SourceHandle { state: shared, activator })
 }
 
-fn give(
-    output: &mut OutputBuilder<u64, CapacityContainerBuilder<Vec<Routed>>>,
-    cap: &timely::dataflow::operators::Capability<u64>,
-    message: Message,
-) {
-    output.activate().session(cap).give(Routed { to: 0, message });
-}
-
 /// Rows of a slice in tests that cut the input at random: a pure function of seed and tick.
 pub fn random_slice_rows(seed: u64, tick: u64, rows_max: usize) -> usize {
     let mut x = seed ^ tick.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     1 + ((x ^ (x >> 31)) % rows_max.max(1) as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use thalweg_core::Changes;
+
+    use super::*;
+
+    fn piece(rows: i64, continues: bool) -> Piece {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, false)]));
+        let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(0..rows))]).unwrap();
+        Piece { changes: vec![(0, Changes::inserts(batch))], continues, ..Piece::default() }
+    }
+
+    fn queue() -> SourceQueue {
+        SourceQueue::new(SliceLimits { rows_max: 100, bytes_max: 1 << 20 }, Arc::new(Notify::new()))
+    }
+
+    fn rows(taken: &(Vec<Piece>, bool)) -> usize {
+        taken.0.iter().map(rows_of).sum()
+    }
+
+    #[test]
+    fn what_a_started_tick_will_take_is_no_reason_for_another() {
+        let queue = queue();
+        assert!(!queue.has_data());
+        queue.put(piece(8, false));
+        assert!(queue.has_data());
+        queue.ask(20);
+        assert!(!queue.has_data(), "the tick that was started takes it");
+        queue.put(piece(8, false));
+        queue.put(piece(8, false));
+        assert!(queue.has_data(), "more than that tick takes");
+        queue.ask(20);
+        assert_eq!(rows(&queue.take(20)), 16);
+        assert!(!queue.has_data(), "the second one takes the rest");
+        assert_eq!(rows(&queue.take(20)), 8);
+        assert!(!queue.has_data());
+        queue.end();
+        assert!(queue.take(20).1, "nothing will come");
+    }
+
+    #[test]
+    fn enough_is_as_much_as_a_tick_takes_beyond_those_that_were_started() {
+        let queue = queue();
+        let wakes = || futures::FutureExt::now_or_never(queue.has_data.notified()).is_some();
+        queue.ask(20);
+        queue.put(piece(10, false));
+        assert!(wakes(), "there is something");
+        queue.put(piece(20, false));
+        assert!(!queue.has_enough() && !wakes(), "20 of 30 are for the tick that was started");
+        queue.put(piece(10, false));
+        assert!(queue.has_enough() && wakes());
+        queue.take(20);
+        assert!(queue.has_enough(), "30 are left");
+        queue.take(20);
+        assert!(!queue.has_enough());
+        queue.put(piece(80, true));
+        assert!(queue.has_enough() && wakes(), "there is no room for more");
+        assert!(!queue.has_ended());
+        queue.end();
+        assert!(queue.has_ended());
+    }
+
+    #[test]
+    fn a_transaction_is_taken_whole() {
+        let queue = queue();
+        queue.put(piece(10, true));
+        assert!(!queue.has_data(), "it goes on");
+        queue.put(piece(10, false));
+        queue.put(piece(10, false));
+        assert!(queue.has_data());
+        assert_eq!(rows(&queue.take(1)), 20);
+        assert_eq!(rows(&queue.take(1)), 10);
+    }
 }

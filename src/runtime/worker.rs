@@ -10,25 +10,26 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use thalweg_checkpoint::fail_points;
 use thalweg_connector_api::{EncodeCx, Sink};
 use thalweg_core::operator::Operator;
 use thalweg_core::state::StateTable;
 use thalweg_core::table::Delivery;
 use thalweg_core::{Error, Result};
-use thalweg_graph::{Graph, NodeIx, OperatorSpec};
+use thalweg_graph::{Graph, Node, NodeIx, OperatorSpec, Partitioning};
 use thalweg_state::{Backend, Restore, StateConfig, WorkerState};
 use timely::CommunicationConfig;
 use timely::WorkerConfig;
 use timely::communication::{Allocator, WorkerGuards, initialize_from};
 use tokio::sync::mpsc;
 
-use crate::adaptor::{InputEdge, Messages, SharedOperator, TickProgress, WorkerCx, operator, panicked};
-use crate::attempt::Attempt;
+use crate::adaptor::{self, Chain, InputEdge, Messages, SharedOperator, TickProgress, WorkerCx, needs_exchange};
+use crate::attempt::{Attempt, panicked};
 use crate::command::{Answer, CheckpointPart, Command, Stage};
-use crate::fail_points;
+use crate::exchange::Router;
 use crate::metrics::Metrics;
 use crate::sink::{SinkCx, SinkOperator, Target};
-use crate::source::{SourceHandle, SourceQueue, source};
+use crate::source::{Slice, SourceHandle, SourceQueue, source};
 
 /// Builds an operator: `thalweg_operators::build`, handed in so that the runtime does not see the operators.
 pub type BuildOperator = Arc<dyn Fn(OperatorCx<'_>) -> Result<Box<dyn Operator>> + Send + Sync>;
@@ -56,6 +57,8 @@ pub struct WorkerTask {
     pub state: StateConfig,
     pub restore: Restore,
     pub sinks: HashMap<NodeIx, Arc<dyn Sink>>,
+    /// What the sinks found out of their targets.
+    pub facts: HashMap<NodeIx, serde_json::Value>,
     pub queues: HashMap<NodeIx, Arc<SourceQueue>>,
     pub stage: Option<mpsc::Sender<Stage>>,
     pub attempt: Arc<Attempt>,
@@ -106,15 +109,17 @@ fn run(allocator: Allocator, task: WorkerTask) -> Result<()> {
     let lost = |_| Error::cancelled();
     task.answers.send(Answer::Ready).map_err(lost)?;
 
-    let mut rows_of_tick: HashMap<u64, u64> = HashMap::new();
+    let mut slice_of: HashMap<u64, Slice> = HashMap::new();
     'run: while !task.attempt.has_failed() {
         loop {
             match task.commands.try_recv() {
                 Ok(Command::Tick { tick, slice_rows_max }) => {
                     cx.ticks.borrow_mut().insert(tick.id, TickProgress { tick, operators_done: 0 });
                     let sources = built.sources.iter().map(|(_, s)| s);
-                    let rows = sources.map(|s| s.start_tick(tick.id, slice_rows_max, &task.metrics)).sum();
-                    rows_of_tick.insert(tick.id, rows);
+                    let slices = sources.map(|s| s.start_tick(tick.id, slice_rows_max, &task.metrics));
+                    let all = slices
+                        .fold(Slice::default(), |all, s| Slice { rows: all.rows + s.rows, moved: all.moved | s.moved });
+                    slice_of.insert(tick.id, all);
                 }
                 Ok(Command::ReleaseSnapshot(checkpoint)) => state.release_snapshot(checkpoint)?,
                 Ok(Command::Cancel) | Err(std_mpsc::TryRecvError::Disconnected) => break 'run,
@@ -132,8 +137,8 @@ fn run(allocator: Allocator, task: WorkerTask) -> Result<()> {
                 task.answers.send(Answer::CheckpointPart(part)).map_err(lost)?;
             }
             let wants_tick_at = built.operators.iter().filter_map(|o| o.borrow().wants_tick_at()).min();
-            let rows_in = rows_of_tick.remove(&tick.id).unwrap_or(0);
-            let done = Answer::TickDone { tick: tick.id, rows_in, wants_tick_at };
+            let Slice { rows, moved } = slice_of.remove(&tick.id).unwrap_or_default();
+            let done = Answer::TickDone { tick: tick.id, rows_in: rows, moved, wants_tick_at };
             task.answers.send(done).map_err(lost)?;
         }
     }
@@ -153,9 +158,12 @@ fn complete_tick(cx: &WorkerCx) -> Option<thalweg_core::Tick> {
     Some(first.remove().tick)
 }
 
-/// Flushes all operators and links the state's files. Nothing of a later tick is there: a checkpoint tick is a barrier.
+/// Flushes all operators; what they write is written, and the state's files are linked, beside the stream. Nothing of a
+/// later tick is there: a checkpoint tick is a barrier.
 fn take_part(task: &WorkerTask, state: &WorkerState, built: &Built, checkpoint: u64) -> Result<CheckpointPart> {
+    let tick_ended = Instant::now();
     fail_points::pass("operator-flush")?;
+    state.put_off_writes()?;
     for operator in &built.operators {
         operator.borrow_mut().flush()?;
     }
@@ -163,12 +171,52 @@ fn take_part(task: &WorkerTask, state: &WorkerState, built: &Built, checkpoint: 
     let snapshot = state.begin_snapshot(checkpoint);
     let positions = built.sources.iter().map(|(node, s)| (*node, s.positions())).collect();
     let rows = built.sources.iter().map(|(node, s)| (*node, s.rows())).collect();
-    Ok(CheckpointPart { worker: task.worker, checkpoint, snapshot, positions, rows })
+    Ok(CheckpointPart { worker: task.worker, checkpoint, snapshot, positions, rows, tick_ended })
 }
 
 struct Built {
     sources: Vec<(NodeIx, SourceHandle)>,
     operators: Vec<SharedOperator>,
+}
+
+/// How nodes are joined into chains, see `adaptor`.
+struct Chains {
+    /// Per node: the only node that reads it, if that reads nothing else and rows stay on their worker.
+    next: Vec<Option<NodeIx>>,
+    /// Per node: it is the next one of another.
+    is_inner: Vec<bool>,
+}
+
+impl Chains {
+    fn of(graph: &Graph, cx: &WorkerCx) -> Self {
+        let nodes = graph.nodes.len();
+        let mut chains = Chains { next: vec![None; nodes], is_inner: vec![false; nodes] };
+        for (ix, node) in graph.nodes.iter().enumerate() {
+            if let [edge] = &node.inputs[..]
+                && !matches!(graph.nodes[edge.from].spec, OperatorSpec::Source(_))
+                && !needs_exchange(&edge.route, cx)
+                && only_route(graph, edge.from, edge.output).is_some()
+            {
+                chains.next[edge.from] = Some(ix);
+                chains.is_inner[ix] = true;
+            }
+        }
+        chains
+    }
+
+    /// A node and all that follow it.
+    fn members(&self, first: NodeIx) -> impl Iterator<Item = NodeIx> {
+        std::iter::successors(Some(first), |ix| self.next[*ix])
+    }
+}
+
+/// The route from an output to its consumer, if it has one only.
+fn only_route(graph: &Graph, from: NodeIx, output: usize) -> Option<&Partitioning> {
+    let mut edges = graph.nodes.iter().flat_map(|n| &n.inputs).filter(|e| (e.from, e.output) == (from, output));
+    match (edges.next(), edges.next()) {
+        (Some(edge), None) => Some(&edge.route),
+        _ => None,
+    }
 }
 
 fn build(
@@ -177,47 +225,62 @@ fn build(
     state: &WorkerState,
     cx: &Rc<WorkerCx>,
 ) -> Result<Built> {
+    let graph = &*task.graph;
+    let chains = Chains::of(graph, cx);
+    // One that the producer applies.
+    let route = |ix, output| only_route(graph, ix, output).filter(|r| needs_exchange(r, cx));
+    let router = |ix, output| route(ix, output).map(|r| Router::new(r.clone(), cx.workers, cx.max_parallelism));
     timely.dataflow::<u64, _, _>(|scope| {
         let mut built = Built { sources: vec![], operators: vec![] };
-        let mut streams: Vec<Vec<Messages<'_>>> = vec![];
-        for (ix, node) in task.graph.nodes.iter().enumerate() {
-            let inputs: Vec<InputEdge<'_>> = node
-                .inputs
-                .iter()
-                .map(|e| InputEdge { stream: streams[e.from][e.output].clone(), route: e.route.clone() })
-                .collect();
-            let name = node.spec.meaning().title(&task.graph.inputs(node));
-            let outputs = match &node.spec {
-                OperatorSpec::Source(spec) => {
-                    let queue = task.queues.get(&ix).ok_or_else(|| Error::internal("a source without a reader"))?;
-                    let (outputs, handle) = source(scope, &name, spec.tables.len(), queue.clone(), cx);
-                    built.sources.push((ix, handle));
-                    outputs
-                }
-                OperatorSpec::Sink(_) => {
-                    let sink = Rc::new(RefCell::new(sink_operator(task, ix)?));
-                    built.operators.push(sink.clone());
-                    vec![operator(scope, &name, sink, inputs, cx)]
-                }
-                _ => {
-                    let id = node.id.to_string();
-                    let tables = node.state.iter().map(|spec| state.table(&id, node.variant, spec));
-                    let op = (task.build)(OperatorCx {
-                        graph: &task.graph,
-                        node: ix,
-                        tables: tables.collect::<Result<Vec<_>>>()?,
-                        max_parallelism: cx.max_parallelism,
-                        worker: task.worker,
-                        workers: task.workers,
-                    })?;
-                    let op = Rc::new(RefCell::new(op));
-                    built.operators.push(op.clone());
-                    vec![operator(scope, &name, op, inputs, cx)]
-                }
-            };
-            streams.push(outputs);
+        // By (node, output).
+        let mut streams: HashMap<(NodeIx, usize), Messages<'_>> = HashMap::new();
+        for (ix, node) in graph.nodes.iter().enumerate() {
+            if chains.is_inner[ix] {
+                continue;
+            }
+            let title = |node: &Node| node.spec.meaning().title(&graph.inputs(node));
+            if let OperatorSpec::Source(spec) = &node.spec {
+                let queue = task.queues.get(&ix).ok_or_else(|| Error::internal("a source without a reader"))?;
+                let tables = (0..spec.tables.len()).map(|table| router(ix, table)).collect();
+                let (outputs, handle) = source(scope, &title(node), tables, queue.clone(), cx);
+                built.sources.push((ix, handle));
+                streams.extend(outputs.into_iter().enumerate().map(|(table, s)| ((ix, table), s)));
+                continue;
+            }
+            let inputs = node.inputs.iter().map(|e| InputEdge {
+                stream: streams[&(e.from, e.output)].clone(),
+                route: e.route.clone(),
+                is_routed: route(e.from, e.output).is_some(),
+            });
+            let mut operators = vec![];
+            let mut last = ix;
+            for member in chains.members(ix) {
+                let operator = Rc::new(RefCell::new(build_operator(task, state, cx, member)?));
+                built.operators.push(operator.clone());
+                operators.push((title(&graph.nodes[member]), operator));
+                last = member;
+            }
+            let chain = Chain { operators, inputs: inputs.collect(), router: router(last, 0) };
+            streams.insert((last, 0), adaptor::chain(scope, chain, cx));
         }
         Ok(built)
+    })
+}
+
+fn build_operator(task: &WorkerTask, state: &WorkerState, cx: &WorkerCx, ix: NodeIx) -> Result<Box<dyn Operator>> {
+    let node = &task.graph.nodes[ix];
+    if let OperatorSpec::Sink(_) = &node.spec {
+        return sink_operator(task, ix);
+    }
+    let id = node.id.to_string();
+    let tables = node.state.iter().map(|spec| state.table(&id, node.variant, spec));
+    (task.build)(OperatorCx {
+        graph: &task.graph,
+        node: ix,
+        tables: tables.collect::<Result<Vec<_>>>()?,
+        max_parallelism: cx.max_parallelism,
+        worker: task.worker,
+        workers: task.workers,
     })
 }
 
@@ -225,7 +288,14 @@ fn sink_operator(task: &WorkerTask, ix: NodeIx) -> Result<Box<dyn Operator>> {
     let node = &task.graph.nodes[ix];
     let OperatorSpec::Sink(spec) = &node.spec else { return Err(Error::internal("not a sink")) };
     let sink = task.sinks.get(&ix).ok_or_else(|| Error::internal("a sink that was not opened"))?;
-    let encode = EncodeCx { worker: task.worker, workers: task.workers, job_name: task.job_name.clone() };
+    let inputs = task.graph.inputs(node);
+    let encode = EncodeCx {
+        worker: task.worker,
+        workers: task.workers,
+        job_name: task.job_name.clone(),
+        changes: inputs.iter().any(|i| !i.append_only),
+        facts: task.facts.get(&ix).cloned().unwrap_or_default(),
+    };
     let target = match (spec.delivery, &task.stage) {
         (Delivery::None, _) => Target::Direct(sink.direct(encode)?),
         (_, Some(stage)) => Target::Staged { encoder: sink.encoder(encode)?, stage: stage.clone() },
@@ -234,13 +304,13 @@ fn sink_operator(task: &WorkerTask, ix: NodeIx) -> Result<Box<dyn Operator>> {
             return Err(Error::option(message).note("SET 'execution.checkpointing.interval' = '1 s'"));
         }
     };
-    let inputs = task.graph.inputs(node);
     Ok(Box::new(SinkOperator::new(SinkCx {
         name: spec.def.name.clone(),
         node: ix,
         worker: task.worker,
         target,
         key: spec.key.clone(),
+        one_row: spec.one_row,
         as_they_come: !spec.needs_net || inputs.iter().all(|i| i.append_only),
         spill_dir: task.spill_dir.clone(),
         metrics: task.metrics.clone(),

@@ -8,6 +8,7 @@ use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take_record_ba
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use thalweg_connector_api::{DirectWriter, EncodeCx, Encoder, Segment, Sink};
+use thalweg_core::cells::with_canonical_floats;
 use thalweg_core::consolidate::consolidate;
 use thalweg_core::fold::{RowChanges, RowKind};
 use thalweg_core::mark::{JobId, Mark};
@@ -195,13 +196,17 @@ impl Folded {
         if order.is_empty() || batch.num_rows() == 0 {
             return Ok(RecordBatch::try_new(schema, batch.columns().to_vec())?);
         }
-        let keys = order.iter().map(|k| SortColumn {
-            values: batch.column(k.column).clone(),
-            options: Some(SortOptions { descending: k.descending, nulls_first: k.nulls_first }),
-        });
+        // In an order -0.0 is 0.0: the next key decides.
+        let key = |k: &SortKey| -> Result<SortColumn> {
+            let values = with_canonical_floats(batch.column(k.column))?;
+            let options = Some(SortOptions { descending: k.descending, nulls_first: k.nulls_first });
+            Ok(SortColumn { values, options })
+        };
+        let mut keys = order.iter().map(key).collect::<Result<Vec<_>>>()?;
         let position: UInt32Array = (0..batch.num_rows() as u32).collect();
         let ties = SortColumn { values: Arc::new(position), options: None };
-        let indices = lexsort_to_indices(&keys.chain([ties]).collect::<Vec<_>>(), None)?;
+        keys.push(ties);
+        let indices = lexsort_to_indices(&keys, None)?;
         Ok(take_record_batch(&batch, &indices)?)
     }
 }

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use thalweg_checkpoint::job::{StoredJob, WantedJob, check_distinct, find, stored_jobs};
+use thalweg_checkpoint::inspect::open_path;
+use thalweg_checkpoint::job::{
+    StoredJob, StoredJobs, WantedJob, candidates, check_distinct, remove_unbegun, set_aside, stored_jobs,
+};
 use thalweg_checkpoint::manifest::Statement;
-use thalweg_checkpoint::{Manifest, Storage, attempt, layout};
+use thalweg_checkpoint::{Storage, attempt, layout};
 use thalweg_core::mark::JobId;
-use thalweg_core::table::Delivery;
-use thalweg_core::{Error, Result};
+use thalweg_core::table::{Delivery, TableDef};
+use thalweg_core::{Error, Place, Result};
 use thalweg_graph::{Canonical, Graph};
 use thalweg_plan::Parsed;
 use thalweg_plan::catalog::{show_create_table, show_create_view};
@@ -67,7 +70,7 @@ impl Job {
 
 impl Session {
     pub(crate) async fn start_job(&mut self, inserts: &[Insert], parsed: &Parsed) -> Result<Arc<Job>> {
-        let planned = self.planned(|p| p.plan_inserts(inserts))?;
+        let (planned, places) = self.planned(|p| p.plan_inserts_with_places(inserts))?;
         let sinks: Vec<_> = planned.sinks().map(|(ix, s)| (planned.nodes[ix].id, s.def.name.clone())).collect();
         let pipeline_name = self.settings.pipeline_name();
         let title = pipeline_name
@@ -76,7 +79,9 @@ impl Session {
         let wanted = WantedJob { name: pipeline_name.clone(), title: title.clone(), sinks };
         let mut all: Vec<WantedJob> = self.jobs.iter().filter(|j| is_live(j)).map(|j| j.wanted.clone()).collect();
         all.push(wanted.clone());
-        check_distinct(&all)?;
+        check_distinct(&all).map_err(|e| e.at(inserts[0].target.place))?;
+
+        self.refuse_loops(&planned, inserts)?;
 
         let mut options = self.runtime_options();
         let needs_segments = planned.sinks().any(|(_, s)| s.delivery != Delivery::None);
@@ -92,12 +97,18 @@ impl Session {
 
         let fingerprint = self.job_fingerprint(parsed);
         let checkpoints = self.settings.checkpoint_dir().unwrap_or_else(|| self.directory.checkpoints());
-        let stored = stored_jobs(&checkpoints).await?;
-        let found = find(&stored, &wanted)?;
+        let begins_anew = self.flags.fresh || self.flags.from.is_some();
+        let stored = self.stored_jobs(&checkpoints).await?;
+        // A new job needs nothing that is stored: what cannot be read is in nobody's way, and is left as it is.
+        let found = if begins_anew { None } else { stored.find(&wanted).map_err(|e| e.at(inserts[0].target.place))? };
         let (graph, durable, notice) = if options.checkpoint_interval.is_none() && !needs_segments {
             (planned, None, None)
+        } else if begins_anew {
+            let begin = Beginning { wanted: &wanted, fingerprint, checkpoints: &checkpoints, places, parsed };
+            self.new_job(planned, begin, &stored).await?
         } else {
-            self.durable(planned, &wanted, fingerprint, &checkpoints, found, parsed).await?
+            let begin = Beginning { wanted: &wanted, fingerprint, checkpoints: &checkpoints, places, parsed };
+            self.durable(planned, begin, found).await?
         };
         let id = durable.as_ref().map_or_else(attempt::new_job_id, |d| d.job.clone());
         if let Some(found) = durable.as_ref().and(found)
@@ -106,12 +117,16 @@ impl Session {
             options.max_parallelism = found.manifest.max_parallelism;
         }
         let graph = Arc::new(graph);
-        let opener =
-            Opener { registry: &self.registry, own_tables: &self.own_tables, definition: &|def| self.definition(def) };
+        let opener = Opener {
+            registry: &self.registry,
+            own_tables: &self.own_tables,
+            definition: &|def| self.definition(def),
+            disturb: options.disturb.as_ref(),
+        };
         let unused = Arc::default();
         let config = InstanceConfig {
             job_name: title.clone(),
-            sources: opener.sources(&graph)?,
+            sources: opener.sources(&graph, &id)?,
             sinks: opener.sinks(&graph, &id, &unused)?,
             graph,
             build: build_operator(),
@@ -132,72 +147,140 @@ impl Session {
         Ok(job)
     }
 
+    /// A job that reads what it writes would never end, and after a restart read its own output as input.
+    fn refuse_loops(&self, graph: &Graph, inserts: &[Insert]) -> Result<()> {
+        for (_, sink) in graph.sinks() {
+            let Some(connector) = sink.def.option("connector") else { continue };
+            let sources = graph.sources().filter(|(_, s)| s.connector == connector).flat_map(|(_, s)| &s.tables);
+            for source in sources {
+                let (source, target) = (self.definition(&source.def), self.definition(&sink.def));
+                if !self.registry.get(connector)?.reads_back(&source, &target)? {
+                    continue;
+                }
+                let place = inserts.iter().find(|i| i.target.value.eq_ignore_ascii_case(&target.name));
+                let path =
+                    |def: &TableDef| def.option("path").map(|p| format!(" ('path' = '{p}')")).unwrap_or_default();
+                return Err(Error::unsupported(format!(
+                    "this job would read what it writes: table {}{} reads the files of table {}{}",
+                    source.name,
+                    path(&source),
+                    target.name,
+                    path(&target)
+                ))
+                .at(place.unwrap_or(&inserts[0]).target.place)
+                .note("write into a folder that is not read, or read a pattern that leaves these files out"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The jobs of a checkpoints directory, when what was left of beginnings is cleared away.
+    async fn stored_jobs(&self, checkpoints: &Path) -> Result<StoredJobs> {
+        // Nobody else begins a job in a directory that this process has locked, and this one has not yet.
+        if checkpoints == self.directory.checkpoints() && self.jobs.is_empty() {
+            // What cannot be removed is in nobody's way.
+            let _ = remove_unbegun(checkpoints);
+        }
+        let stored = stored_jobs(checkpoints).await?;
+        for job in &stored.replaced {
+            set_aside(checkpoints, job)?;
+        }
+        Ok(stored)
+    }
+
+    /// What a restore may do.
+    fn restore_flags(&self, node_places: Vec<Option<Place>>) -> thalweg_runtime::RestoreFlags {
+        thalweg_runtime::RestoreFlags {
+            allow_non_restored_state: self.flags.allow_non_restored_state,
+            allow_partial_history: self.flags.allow_partial_history,
+            max_parallelism: self.settings.max_parallelism_given(),
+            place: self.directory.path().display().to_string(),
+            node_places,
+        }
+    }
+
+    /// Where the job's checkpoints are, and what it may do with them.
+    fn durable_config(&self, begin: Beginning<'_>, job: JobId) -> Result<DurableConfig> {
+        Ok(DurableConfig {
+            storage: Storage::open(&layout::job_root(begin.checkpoints, &job))?,
+            job,
+            is_named: begin.wanted.name.is_some(),
+            statement: Statement { text: self.masked(begin.parsed), fingerprint: begin.fingerprint },
+            flags: self.restore_flags(begin.places),
+            from: None,
+            replaces: vec![],
+            assume_delivered: self.flags.assume_delivered,
+        })
+    }
+
     /// The graph to run (the stored one if nothing has changed), and where its checkpoints are.
     async fn durable(
         &self,
         planned: Graph,
-        wanted: &WantedJob,
-        fingerprint: String,
-        checkpoints: &Path,
+        mut begin: Beginning<'_>,
         found: Option<&StoredJob>,
-        parsed: &Parsed,
     ) -> Result<(Graph, Option<DurableConfig>, Option<String>)> {
-        let flags = &self.flags;
-        let statement = Statement { text: self.masked(parsed), fingerprint: fingerprint.clone() };
-        let place = self.directory.path().display().to_string();
-        let max_parallelism = self.settings.max_parallelism_given();
-        let restore = thalweg_runtime::RestoreFlags {
-            allow_non_restored_state: flags.allow_non_restored_state,
-            allow_partial_history: flags.allow_partial_history,
-            max_parallelism,
-            place,
-        };
-        let mut config = DurableConfig {
-            storage: Storage::open(checkpoints)?,
-            job: attempt::new_job_id(),
-            is_named: wanted.name.is_some(),
-            statement,
-            flags: restore,
-            from: None,
-            assume_delivered: flags.assume_delivered,
-        };
-        let mut graph = planned;
-        let mut notice = None;
-        let begins_anew = flags.fresh || flags.from.is_some();
-        match found {
-            Some(job) if !begins_anew => {
-                config.job = job.id.clone();
-                if job.manifest.statement.fingerprint == fingerprint && !flags.replan {
-                    graph = job.manifest.graph.clone();
-                }
-                // Before anything is claimed: what does not fit is said without a trace.
-                config
-                    .flags
-                    .plan(&job.manifest, &graph)
-                    .map_err(|e| e.context(format_args!("job {}", wanted.title)))?;
+        let job = found.map_or_else(attempt::new_job_id, |f| f.id.clone());
+        let unchanged = found.filter(|f| f.manifest.statement.fingerprint == begin.fingerprint && !self.flags.replan);
+        let graph = match unchanged {
+            None => planned,
+            Some(found) => {
+                begin.places.clear();
+                found.manifest.graph.clone()
             }
-            Some(job) => {
-                set_aside(checkpoints, &job.id)?;
-                notice = Some(format!(
-                    "job {} begins anew as {}; the stored job {} is set aside, its sinks get everything again",
-                    wanted.title, config.job, job.id
+        };
+        let config = self.durable_config(begin, job)?;
+        let Some(found) = found else { return Ok((graph, Some(config), None)) };
+        // Before anything is claimed: what does not fit is said without a trace.
+        let manifest = attempt::without_delivered(&config.storage, found.manifest.clone()).await?;
+        config.flags.plan(&manifest, &graph)?;
+        Ok((graph, Some(config), None))
+    }
+
+    /// `--fresh` and `--from`: a job that begins in the place of the stored ones that it could be.
+    async fn new_job(
+        &self,
+        planned: Graph,
+        begin: Beginning<'_>,
+        stored: &StoredJobs,
+    ) -> Result<(Graph, Option<DurableConfig>, Option<String>)> {
+        let wanted = begin.wanted;
+        let job = attempt::new_job_id();
+        let mut notices = vec![];
+        let from = match &self.flags.from {
+            None => None,
+            Some(path) => {
+                let (storage, manifest) = open_path(path).await?;
+                notices.push(format!(
+                    "job {} is a new job with the state of {} (tick {}); output that was pending there stays with the old job",
+                    wanted.title,
+                    path.display(),
+                    manifest.tick
                 ));
+                Some((storage, manifest))
             }
-            None => {}
-        }
-        if let Some(path) = &flags.from {
-            let (storage, manifest) = checkpoint_at(path).await?;
-            config.flags.plan(&manifest, &graph).map_err(|e| e.context(format_args!("job {}", wanted.title)))?;
-            notice = Some(format!(
-                "job {} is a new job with the state of {} (tick {}); output that was pending there stays with the old job",
-                wanted.title,
-                path.display(),
-                manifest.tick
+        };
+        let replaces: Vec<JobId> = candidates(&stored.jobs, wanted).into_iter().map(|j| j.id.clone()).collect();
+        for old in &replaces {
+            notices.push(format!(
+                "job {} begins anew as {job}; the stored job {old} is set aside, its sinks get everything again",
+                wanted.title
             ));
-            config.from = Some((storage, manifest));
         }
-        config.storage = Storage::open(&layout::job_root(checkpoints, &config.job))?;
-        Ok((graph, Some(config), notice))
+        for (old, e) in &stored.unreadable {
+            notices.push(format!(
+                "job {} begins anew as {job}; the stored job {old} cannot be read and is left as it is: {}",
+                wanted.title,
+                e.message()
+            ));
+        }
+        if let Some((_, manifest)) = &from {
+            // Before anything is made: what does not fit is said without a trace.
+            self.restore_flags(begin.places.clone()).plan(manifest, &planned)?;
+        }
+        let mut config = self.durable_config(begin, job)?;
+        (config.from, config.replaces) = (from, replaces);
+        Ok((planned, Some(config), (!notices.is_empty()).then(|| notices.join("\n"))))
     }
 
     /// Changes with everything that the plan depends on: the statement's tokens, the definitions of the tables and
@@ -269,6 +352,16 @@ impl Session {
     }
 }
 
+/// What a job begins with.
+struct Beginning<'a> {
+    wanted: &'a WantedJob,
+    fingerprint: String,
+    checkpoints: &'a Path,
+    /// Where in the statement each node of the planned graph comes from.
+    places: Vec<Option<Place>>,
+    parsed: &'a Parsed,
+}
+
 fn is_live(job: &Job) -> bool {
     !matches!(job.handle.phase(), thalweg_runtime::Phase::Ended(_))
 }
@@ -279,45 +372,4 @@ fn names(text: &str, name: &str) -> bool {
     let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     text.match_indices(&name)
         .any(|(at, _)| !is_word(text[..at].chars().next_back()) && !is_word(text[at + name.len()..].chars().next()))
-}
-
-/// Moves a stored job out of the way of a new one; nothing of it is deleted.
-fn set_aside(checkpoints: &Path, job: &JobId) -> Result<()> {
-    let to = checkpoints.join("replaced");
-    let failed = |e: std::io::Error| Error::from(e).context(format!("setting job {job} aside in {}", to.display()));
-    std::fs::create_dir_all(&to).map_err(failed)?;
-    std::fs::rename(layout::job_root(checkpoints, job), to.join(&job.0)).map_err(failed)
-}
-
-/// The checkpoint that `--from` means: a manifest, the folder of a job (its newest), or a directory with one job.
-async fn checkpoint_at(path: &Path) -> Result<(Arc<Storage>, Manifest)> {
-    let none = || {
-        Error::checkpoint(format!("there is no checkpoint at {}", path.display()))
-            .note("--from takes a manifest file, the folder of a job, or a directory with one job")
-            .note("`thalweg checkpoint list DIR` shows them")
-    };
-    if let Some(number) = path.file_name().and_then(|n| layout::manifest_number(&n.to_string_lossy())) {
-        let storage = Storage::open_existing(path.parent().ok_or_else(none)?)?;
-        let manifest = storage.manifest(number).await?;
-        return Ok((storage, manifest));
-    }
-    if !path.is_dir() {
-        return Err(none());
-    }
-    let storage = Storage::open_existing(path)?;
-    if let Some(manifest) = storage.newest().await? {
-        return Ok((storage, manifest));
-    }
-    let jobs = stored_jobs(&layout::checkpoints_dir(path)).await?;
-    match jobs.as_slice() {
-        [] => Err(none()),
-        [job] => {
-            let root = layout::job_root(&layout::checkpoints_dir(path), &job.id);
-            Ok((Storage::open_existing(&root)?, job.manifest.clone()))
-        }
-        several => Err(Error::checkpoint(format!("{} holds {} jobs", path.display(), several.len())).note(format!(
-            "give the folder of one: {}",
-            several.iter().map(|j| format!("checkpoints/{} ({})", j.id, j.name)).collect::<Vec<_>>().join(", ")
-        ))),
-    }
 }

@@ -23,5 +23,6 @@ pub use statement::{Answer, AnswerRows};
 pub use thalweg_checkpoint as checkpoint;
 pub use thalweg_connector_api::Registry;
 pub use thalweg_core as core;
+pub use thalweg_functions::calendar;
 pub use thalweg_plan as plan;
-pub use thalweg_runtime::{Disturb, Metrics, Outcome, Phase, RestoreReport, fail_points};
+pub use thalweg_runtime::{Disturb, DisturbCounts, Metrics, Outcome, Phase, RestoreReport};

@@ -1,5 +1,5 @@
 //! Thalweg's own tables: a table without a connector is kept in memory as the log of its changes, one entry per
-//! statement, and read as a bounded changelog in which every statement is one tick's whole transaction.
+//! statement, and read as a bounded changelog in which every statement is one tick's whole transaction, in pieces.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,11 +7,13 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use serde_json::json;
 use thalweg_connector_api::{Piece, Position, Reader, ReaderCx, Source, SourceTable, Split, SplitId};
 use thalweg_core::row_key::RowKeys;
 use thalweg_core::state::KeyBatch;
 use thalweg_core::table::TableDef;
 use thalweg_core::{Changes, Error, Result, SqlType};
+use thalweg_runtime::{Disturb, DisturbCounts};
 
 /// One table. Cheap to snapshot: a reader gets the log as it is now.
 pub struct OwnTable {
@@ -30,9 +32,11 @@ struct Index {
 }
 
 impl Index {
-    fn new(schema: &SchemaRef, columns: Vec<usize>) -> Result<Self> {
+    /// Of a primary key, in which -0.0 is 0.0, or of whole rows, in which it is not.
+    fn new(schema: &SchemaRef, columns: Vec<usize>, is_key: bool) -> Result<Self> {
         let projected = Arc::new(schema.project(&columns)?);
-        Ok(Index { codec: RowKeys::new(projected, &[])?, columns, weights: HashMap::new() })
+        let sort: Vec<usize> = if is_key { (0..columns.len()).collect() } else { vec![] };
+        Ok(Index { codec: RowKeys::new(projected, &sort)?, columns, weights: HashMap::new() })
     }
 
     /// The weights that the keys of these changes would have.
@@ -61,10 +65,10 @@ impl Index {
 impl OwnTable {
     pub fn new(def: TableDef) -> Result<Self> {
         let schema = def.schema();
-        let rows = Index::new(&schema, (0..schema.fields().len()).collect())?;
+        let rows = Index::new(&schema, (0..schema.fields().len()).collect(), false)?;
         let keys = match def.primary_key.as_slice() {
             [] => None,
-            key => Some(Index::new(&schema, key.to_vec())?),
+            key => Some(Index::new(&schema, key.to_vec(), true)?),
         };
         Ok(OwnTable { def, schema, log: Arc::new(vec![]), rows, keys })
     }
@@ -137,8 +141,18 @@ impl OwnTable {
     }
 
     /// Reads the log as it is now.
-    pub fn source(&self, table: &SourceTable) -> Arc<dyn Source> {
-        Arc::new(LogSource { log: self.log.clone(), columns: table.columns.clone(), with_order: table.with_order })
+    pub fn source(&self, table: &SourceTable, disturb: Option<&Disturb>) -> Arc<dyn Source> {
+        Arc::new(LogSource {
+            log: self.log.clone(),
+            columns: table.columns.clone(),
+            with_order: table.with_order,
+            disturb: disturb.cloned(),
+        })
+    }
+
+    /// Statements that have changed it.
+    pub fn statements(&self) -> usize {
+        self.log.len()
     }
 }
 
@@ -148,9 +162,27 @@ pub struct LogSource {
     /// Ordinals of the columns to produce.
     pub columns: Vec<usize>,
     pub with_order: bool,
+    /// For tests: transactions are handed over in parts of random sizes.
+    pub disturb: Option<Disturb>,
 }
 
 const SPLIT: &str = "log";
+
+/// Where a reader stands: after so many transactions and, within the next one, after so many rows. Written as `3`, or as
+/// `[3, 17]` within one.
+fn position_of(next: usize, row: usize) -> Position {
+    Position(if row == 0 { json!(next) } else { json!([next, row]) })
+}
+
+/// Reads `position_of`.
+fn parse_position(position: &Position) -> Option<(usize, usize)> {
+    let number = |v: &serde_json::Value| v.as_u64().map(|n| n as usize);
+    match position.0.as_array().map(Vec::as_slice) {
+        None => Some((number(&position.0)?, 0)),
+        Some([next, row]) => Some((number(next)?, number(row)?)),
+        Some(_) => None,
+    }
+}
 
 #[async_trait]
 impl Source for LogSource {
@@ -158,20 +190,21 @@ impl Source for LogSource {
         Ok(vec![Split { id: SplitId(SPLIT.to_owned()), detail: serde_json::Value::Null }])
     }
 
-    fn reader(&self, splits: Vec<(Split, Option<Position>)>, _: ReaderCx) -> Result<Box<dyn Reader>> {
-        let next = match splits.into_iter().next() {
-            None => self.log.len(),
-            Some((_, None)) => 0,
-            Some((_, Some(position))) => {
-                position.0.as_u64().ok_or_else(|| Error::checkpoint("a position of a table that is no number"))?
-                    as usize
-            }
+    fn reader(&self, splits: Vec<(Split, Option<Position>)>, cx: ReaderCx) -> Result<Box<dyn Reader>> {
+        let (next, row) = match splits.into_iter().next() {
+            None => (self.log.len(), 0),
+            Some((_, None)) => (0, 0),
+            Some((_, Some(position))) => parse_position(&position)
+                .ok_or_else(|| Error::checkpoint(format!("{} is no position of a table", position.0)))?,
         };
         Ok(Box::new(LogReader {
             log: self.log.clone(),
             columns: self.columns.clone(),
             with_order: self.with_order,
             next,
+            row,
+            piece_rows_max: cx.piece_rows_max.max(1),
+            disturb: self.disturb.clone(),
         }))
     }
 }
@@ -180,7 +213,22 @@ struct LogReader {
     log: Arc<Vec<Changes>>,
     columns: Vec<usize>,
     with_order: bool,
+    /// The transaction that comes next, and its first row that was not handed over.
     next: usize,
+    row: usize,
+    piece_rows_max: usize,
+    disturb: Option<Disturb>,
+}
+
+impl LogReader {
+    /// Rows of the next piece, of as many as are left of its transaction.
+    fn piece_rows(&self, left: usize) -> usize {
+        let max = match &self.disturb {
+            None => self.piece_rows_max,
+            Some(d) => d.piece_rows(((self.next as u64) << ORDER_ROW_BITS) + self.row as u64, self.piece_rows_max),
+        };
+        max.min(left)
+    }
 }
 
 /// Rows of one statement that the order column can tell apart.
@@ -194,9 +242,11 @@ impl Reader for LogReader {
 
     async fn next(&mut self) -> Result<Option<Piece>> {
         let Some(changes) = self.log.get(self.next) else { return Ok(None) };
-        let mut batch = changes.batch.project(&self.columns)?;
+        let rows = self.piece_rows(changes.num_rows() - self.row);
+        let part = changes.slice(self.row, rows);
+        let mut batch = part.batch.project(&self.columns)?;
         if self.with_order {
-            let first = (self.next as i64) << ORDER_ROW_BITS;
+            let first = ((self.next as i64) << ORDER_ROW_BITS) + self.row as i64;
             let order: Int64Array = (0..batch.num_rows() as i64).map(|row| first + row).collect();
             let mut fields = batch.schema().fields().to_vec();
             let name = thalweg_graph::ops::source::ORDER_COLUMN;
@@ -206,10 +256,15 @@ impl Reader for LogReader {
             let schema = Arc::new(arrow::datatypes::Schema::new(fields));
             batch = RecordBatch::try_new(schema, columns)?;
         }
-        self.next += 1;
+        let continues = self.row + rows < changes.num_rows();
+        (self.next, self.row) = if continues { (self.next, self.row + rows) } else { (self.next + 1, 0) };
+        if let Some(disturb) = self.disturb.as_ref().filter(|_| continues) {
+            DisturbCounts::add(&disturb.counts.cuts);
+        }
         Ok(Some(Piece {
-            changes: vec![(0, Changes::new(batch, changes.weights.clone()))],
-            positions: vec![(SplitId(SPLIT.to_owned()), Position(self.next.into()))],
+            changes: vec![(0, Changes::new(batch, part.weights))],
+            continues,
+            positions: vec![(SplitId(SPLIT.to_owned()), position_of(self.next, self.row))],
             ..Piece::default()
         }))
     }

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use thalweg_core::mark::JobId;
 use thalweg_core::{Column, Error, Result};
+use thalweg_functions::calendar::Zone;
 use thalweg_graph::Graph;
 use thalweg_plan::SelectPlan;
-use thalweg_runtime::{InstanceConfig, InstanceHandle, Metrics, Outcome, Phase, start};
+use thalweg_runtime::{Disturb, InstanceConfig, InstanceHandle, Metrics, Outcome, Phase, start};
 
 use crate::collect::{Collector, Folded, TickChanges};
 use crate::session::{Session, build_operator};
@@ -17,6 +18,8 @@ use crate::sources::Opener;
 /// A running query. Dropping it ends the query.
 pub struct Changelog {
     pub columns: Vec<Column>,
+    /// In which points in time are shown.
+    pub time_zone: Zone,
     handle: InstanceHandle,
     collector: Arc<Collector>,
     pub started: Instant,
@@ -58,9 +61,17 @@ impl Session {
         let collector = Arc::new(Collector::default());
         let graph = Arc::new(graph);
         let job = JobId(format!("{:032x}", 0));
-        let opener =
-            Opener { registry: &self.registry, own_tables: &self.own_tables, definition: &|def| self.definition(def) };
-        let sources = opener.sources(&graph)?;
+        if let Some(disturb) = &mut options.disturb {
+            self.queries_disturbed += 1;
+            *disturb = disturb_query(disturb, self.queries_disturbed, statements(&graph, &self.own_tables));
+        }
+        let opener = Opener {
+            registry: &self.registry,
+            own_tables: &self.own_tables,
+            definition: &|def| self.definition(def),
+            disturb: options.disturb.as_ref(),
+        };
+        let sources = opener.sources(&graph, &job)?;
         let sinks = opener.sinks(&graph, &job, &collector)?;
         // Small inputs need no second worker, and start faster without.
         if options.disturb.is_none() && graph.sources().all(|(_, s)| is_small(s, &self.own_tables)) {
@@ -114,7 +125,8 @@ impl Session {
 
     pub(crate) fn start_query(&mut self, plan: SelectPlan) -> Result<Changelog> {
         let (handle, collector) = self.start_graph(plan.graph)?;
-        Ok(Changelog { columns: plan.columns, handle, collector, started: Instant::now() })
+        let time_zone = self.settings.zone();
+        Ok(Changelog { columns: plan.columns, time_zone, handle, collector, started: Instant::now() })
     }
 }
 
@@ -124,6 +136,26 @@ fn collected_schema(graph: &Graph) -> Result<arrow::datatypes::SchemaRef> {
     let node = &graph.nodes[ix];
     let input = graph.inputs(node).first().copied().ok_or_else(|| Error::internal("a result without an input"))?;
     Ok(input.schema())
+}
+
+/// Transactions of the longest input that is known.
+fn statements(graph: &Graph, own: &HashMap<String, crate::own_table::OwnTable>) -> u64 {
+    let tables = graph.sources().flat_map(|(_, s)| &s.tables);
+    tables.filter_map(|t| own.get(&t.def.name)).map(|t| t.statements() as u64).max().unwrap_or(1)
+}
+
+/// One of a session's queries: each has draws of its own, other workers first, and most are killed whether they have two
+/// ticks or fifty.
+fn disturb_query(all: &Disturb, query: u64, statements: u64) -> Disturb {
+    let mut one = all.clone();
+    one.seed = all.seed.wrapping_add(query.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    if let n @ 1.. = one.workers.len() {
+        one.workers.rotate_left(query as usize % n);
+    }
+    if one.kill_one_in > 0 {
+        one.kill_one_in = one.kill_one_in.max(statements / (2 * one.kills_max.max(1)));
+    }
+    one
 }
 
 fn is_small(spec: &thalweg_graph::ops::source::SourceSpec, own: &HashMap<String, crate::own_table::OwnTable>) -> bool {

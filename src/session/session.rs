@@ -41,6 +41,8 @@ pub struct Session {
     pub(crate) flags: RestoreFlags,
     workers: Option<usize>,
     disturb: Option<Disturb>,
+    /// How many were.
+    pub(crate) queries_disturbed: u64,
     budget: Option<Arc<Budget>>,
 }
 
@@ -58,6 +60,7 @@ impl Session {
             flags: options.flags,
             workers: options.workers,
             disturb: options.disturb,
+            queries_disturbed: 0,
             budget: None,
         })
     }
@@ -78,6 +81,11 @@ impl Session {
     /// Whether jobs go on from their checkpoints in a later process.
     pub fn is_lasting(&self) -> bool {
         self.directory.is_lasting()
+    }
+
+    /// Whether the checkpoints of jobs stay: in a lasting directory, or where a setting puts them.
+    pub fn keeps_checkpoints(&self) -> bool {
+        self.is_lasting() || self.settings.checkpoint_dir().is_some()
     }
 
     pub fn directory(&self) -> &std::path::Path {

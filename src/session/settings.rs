@@ -46,6 +46,30 @@ pub const SETTINGS: &[OptionSpec] = &[
         "time between the end of one checkpoint and the start of the next",
     ),
     OptionSpec::with_default(
+        "execution.tick.rows-max",
+        OptionKind::Integer,
+        "524288",
+        "rows that a tick takes of each source on each worker; fewer: answers change in smaller steps, and sooner",
+    ),
+    OptionSpec::with_default(
+        "sink.staged-bytes-max",
+        OptionKind::MemorySize,
+        "256 mb",
+        "output of a job that is in no checkpoint yet, over which one is taken before its time",
+    ),
+    OptionSpec::with_default(
+        "sink.pending-bytes-max",
+        OptionKind::MemorySize,
+        "1 gb",
+        "output of a job that waits for its targets, over which reading waits too",
+    ),
+    OptionSpec::with_default(
+        "sink.mark-interval",
+        OptionKind::Duration,
+        "1 d",
+        "a sink with nothing to write renews its mark this often; shorter than Kafka's offsets.retention.minutes",
+    ),
+    OptionSpec::with_default(
         "state.backend.type",
         OptionKind::OneOf(&["rocksdb", "memory"]),
         "rocksdb",
@@ -111,7 +135,7 @@ pub const SETTINGS: &[OptionSpec] = &[
         "table.local-time-zone",
         OptionKind::Text,
         "UTC",
-        "zone of TIMESTAMP_LTZ in casts and date functions: UTC or a name such as Europe/Berlin",
+        "zone in which TIMESTAMP_LTZ is shown, cast and taken apart: a name such as Europe/Berlin, or an offset such as +02:00",
     ),
     OptionSpec::with_default(
         "execution.runtime-mode",
@@ -120,6 +144,9 @@ pub const SETTINGS: &[OptionSpec] = &[
         "there is no other",
     ),
 ];
+
+/// Each renewal is a transaction of the target.
+const MARK_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// The settings of a session.
 #[derive(Debug, Clone, Default)]
@@ -136,8 +163,14 @@ impl Settings {
         if positive.contains(&key) && value.trim().parse::<u64>().is_ok_and(|n| n == 0 || n > 32_768) {
             return Err(Error::option(format!("'{key}' = '{value}' is not between 1 and 32768")));
         }
+        if key == "execution.tick.rows-max" && value.trim() == "0" {
+            return Err(Error::option(format!("'{key}' = '{value}' is not at least 1")));
+        }
         if key == "table.local-time-zone" {
-            Zone::parse(value).map_err(|e| Error::option(format!("'{key}' = '{value}': {}", e.message())))?;
+            Zone::parse(value).map_err(|e| {
+                let error = Error::option(format!("'{key}' = '{value}': {}", e.message()));
+                e.notes().iter().fold(error, |error, note| error.note(note))
+            })?;
         }
         self.values.insert(key.to_owned(), value.to_owned());
         Ok(())
@@ -189,6 +222,11 @@ impl Settings {
         self.options().text_must("table.local-time-zone").to_owned()
     }
 
+    /// `time_zone`, as what converts.
+    pub fn zone(&self) -> Zone {
+        Zone::parse(&self.time_zone()).expect("the zone was checked when it was set")
+    }
+
     /// `pipeline.max-parallelism`, if it was set.
     pub fn max_parallelism_given(&self) -> Option<u16> {
         let options = self.options();
@@ -222,6 +260,10 @@ impl Settings {
         r.checkpoint_min_pause = duration("execution.checkpointing.min-pause");
         r.checkpoint_timeout = duration("execution.checkpointing.timeout");
         r.checkpoints_retained = integer("execution.checkpointing.num-retained") as usize;
+        r.tick_rows_max = integer("execution.tick.rows-max") as usize;
+        r.staged_bytes_max = o.memory_size("sink.staged-bytes-max").unwrap_or(r.staged_bytes_max);
+        r.pending_bytes_max = o.memory_size("sink.pending-bytes-max").unwrap_or(r.pending_bytes_max);
+        r.mark_interval = duration("sink.mark-interval").max(MARK_INTERVAL_MIN);
         r.backend = match o.text_must("state.backend.type") {
             "memory" => Backend::Memory,
             _ => Backend::RocksDb,

@@ -14,6 +14,7 @@ use thalweg_graph::ops::sink::COLLECT;
 use thalweg_graph::ops::source::{OWN, SourceSpec, SourceTableSpec, VALUES};
 use thalweg_graph::{Expr, Graph, NodeIx, Output};
 use thalweg_operators::expr::ExprSet;
+use thalweg_runtime::Disturb;
 
 use crate::collect::{CollectSink, Collector};
 use crate::own_table::{LogSource, OwnTable};
@@ -24,14 +25,15 @@ pub struct Opener<'a> {
     pub own_tables: &'a HashMap<String, OwnTable>,
     /// The definition with its secrets, which a graph does not hold.
     pub definition: &'a dyn Fn(&TableDef) -> TableDef,
+    pub disturb: Option<&'a Disturb>,
 }
 
 impl Opener<'_> {
-    pub fn sources(&self, graph: &Graph) -> Result<HashMap<NodeIx, Arc<dyn Source>>> {
-        graph.sources().map(|(ix, spec)| Ok((ix, self.source(spec)?))).collect()
+    pub fn sources(&self, graph: &Graph, job: &JobId) -> Result<HashMap<NodeIx, Arc<dyn Source>>> {
+        graph.sources().map(|(ix, spec)| Ok((ix, self.source(spec, job)?))).collect()
     }
 
-    fn source(&self, spec: &SourceSpec) -> Result<Arc<dyn Source>> {
+    fn source(&self, spec: &SourceSpec, job: &JobId) -> Result<Arc<dyn Source>> {
         let tables: Vec<SourceTable> = spec
             .tables
             .iter()
@@ -42,13 +44,13 @@ impl Opener<'_> {
             })
             .collect();
         match (spec.connector.as_str(), spec.tables.as_slice(), tables.as_slice()) {
-            (VALUES, [spec], [_]) => values(spec),
+            (VALUES, [spec], [_]) => values(spec, self.disturb),
             (OWN, [_], [table]) => {
                 let own = self.own_tables.get(&table.def.name);
                 let own = own.ok_or_else(|| Error::name(format!("there is no table {}", table.def.name)))?;
-                Ok(own.source(table))
+                Ok(own.source(table, self.disturb))
             }
-            _ => self.registry.get(&spec.connector)?.open_source(&tables),
+            _ => self.registry.get(&spec.connector)?.open_source(&tables, job),
         }
     }
 
@@ -69,8 +71,8 @@ impl Opener<'_> {
     }
 }
 
-/// The rows of a `VALUES`, as one transaction.
-fn values(spec: &SourceTableSpec) -> Result<Arc<dyn Source>> {
+/// The rows of a `VALUES`, as one transaction; in disturbed runs as several.
+fn values(spec: &SourceTableSpec, disturb: Option<&Disturb>) -> Result<Arc<dyn Source>> {
     let schema = to_schema(spec.def.columns.iter().map(|c| &c.column));
     let no_input = Output { columns: vec![], append_only: true, unique_keys: vec![], bounded: true, order: None };
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
@@ -86,6 +88,19 @@ fn values(spec: &SourceTableSpec) -> Result<Arc<dyn Source>> {
         )?);
     }
     let batch = concat_batches(&schema, &rows)?;
-    let changes = if batch.num_rows() == 0 { vec![] } else { vec![Changes::inserts(batch)] };
-    Ok(Arc::new(LogSource { log: Arc::new(changes), columns: spec.columns.clone(), with_order: spec.with_order }))
+    let all = Changes::inserts(batch);
+    let mut log = vec![];
+    let mut row = 0;
+    while row < all.num_rows() {
+        let left = all.num_rows() - row;
+        let rows = disturb.map_or(left, |d| d.piece_rows(!(row as u64), d.slice_rows_max).min(left));
+        log.push(all.slice(row, rows));
+        row += rows;
+    }
+    Ok(Arc::new(LogSource {
+        log: Arc::new(log),
+        columns: spec.columns.clone(),
+        with_order: spec.with_order,
+        disturb: disturb.cloned(),
+    }))
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::SchemaRef;
-use thalweg_core::table::TableDef;
+use thalweg_core::table::{ColumnKind, TableDef};
 use thalweg_core::{Changes, Column, Error, Place, Result, SqlType};
+use thalweg_functions::calendar::Zone;
 use thalweg_graph::explain::{ExplainOptions, explain as explain_graph};
 use thalweg_graph::{Canonical, Expr, OutColumn, Output};
 use thalweg_operators::expr::ExprSet;
 use thalweg_plan::catalog::{DESCRIBE_COLUMNS, DescribeRow, describe_table, show_create_table, show_create_view};
-use thalweg_plan::sql::{Explain, Insert, Query, Show, text_of_type};
+use thalweg_plan::sql::{Explain, Insert, Query, Show, like_matches, text_of_type};
 use thalweg_plan::{Created, Parsed, Relation, Statement};
 
 use crate::jobs::Job;
@@ -36,6 +37,8 @@ pub enum Answer {
 pub struct AnswerRows {
     pub columns: Vec<Column>,
     pub batch: RecordBatch,
+    /// In which points in time are shown.
+    pub time_zone: Zone,
     /// False for SHOW and the like: the number of rows is of no interest.
     pub is_query: bool,
 }
@@ -50,7 +53,7 @@ impl AnswerRows {
             Arc::new(cells) as ArrayRef
         });
         let batch = RecordBatch::try_new(schema, arrays.collect())?;
-        Ok(AnswerRows { columns, batch, is_query: false })
+        Ok(AnswerRows { columns, batch, time_zone: Zone::UTC, is_query: false })
     }
 }
 
@@ -127,7 +130,10 @@ impl Session {
             Statement::Show(show) => self.show(show),
             Statement::Describe(name) => self.describe(&name.value, name.place),
             Statement::Set { key, value } => {
-                self.settings.set(&key.value, &value.value).map_err(|e| e.at(key.place))?;
+                // Either the name is wrong or what is given to it.
+                let is_known = crate::SETTINGS.iter().any(|s| s.name == key.value);
+                let place = if is_known { value.place } else { key.place };
+                self.settings.set(&key.value, &value.value).map_err(|e| e.at(place))?;
                 Ok(Answer::Done(format!("{} = {}", key.value, value.value)))
             }
             Statement::SetList => {
@@ -162,7 +168,7 @@ impl Session {
             let as_sink = connector.sink_options(&def).map(|_| connector.sink_info(&def).map(|_| ()));
             match (as_source, as_sink) {
                 (Some(Err(e)), Some(Err(_)) | None) | (None, Some(Err(e))) => {
-                    return Err(locate_option(e, t));
+                    return Err(t.place_option_error(e));
                 }
                 _ => {}
             }
@@ -171,6 +177,8 @@ impl Session {
                 .at(t.name.place)
                 .note("a table of Thalweg's own is kept in memory and would be lost with this process")
                 .note("give it a 'connector', or work without a directory"));
+        } else {
+            check_own(t, &table.to_table_def(None))?;
         }
         self.planned(|p| p.check_table(&table))?;
         match self.catalog.create_table(t)? {
@@ -215,8 +223,6 @@ impl Session {
         done: &str,
     ) -> Result<Answer> {
         // What NOW() is in this statement.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        thalweg_functions::clock::set_wall_clock_us(now.map_or(0, |t| t.as_micros() as i64));
         thalweg_functions::clock::set_wall_clock_us(wall_clock_us());
         let table = self.own_tables.get_mut(name).ok_or_else(|| Error::internal("an own table without rows"))?;
         let mut rows = table.current()?;
@@ -261,7 +267,7 @@ impl Session {
         let batch = self.run_to_end(plan.graph).await?.rows(&order)?;
         // Hidden columns that only the order needed stand last.
         let batch = batch.project(&(0..columns.len()).collect::<Vec<_>>())?;
-        Ok(Answer::Rows(AnswerRows { columns, batch, is_query: true }))
+        Ok(Answer::Rows(AnswerRows { columns, batch, time_zone: self.settings.zone(), is_query: true }))
     }
 
     fn explain(&self, explain: &Explain) -> Result<String> {
@@ -353,19 +359,31 @@ impl Session {
     }
 }
 
-/// `LIKE` of SHOW: `%` and `_`.
+/// `LIKE` of SHOW, if it is there.
 fn is_like(name: &str, pattern: Option<&str>) -> bool {
-    fn matches(name: &[char], pattern: &[char]) -> bool {
-        match pattern.split_first() {
-            None => name.is_empty(),
-            Some(('%', rest)) => (0..=name.len()).any(|skip| matches(&name[skip..], rest)),
-            Some((p, rest)) => {
-                name.split_first().is_some_and(|(n, others)| (*p == '_' || n == p) && matches(others, rest))
-            }
+    pattern.is_none_or(|p| like_matches(p, name))
+}
+
+/// What only a connector gives a meaning to is not for a table without one.
+fn check_own(t: &thalweg_plan::sql::CreateTable, def: &TableDef) -> Result<()> {
+    let refused = |what: String, place: Place| {
+        Err(Error::unsupported(format!("table {} has no connector, and {what}", def.name))
+            .at(place)
+            .note("leave it out, or give the table a 'connector'"))
+    };
+    if !def.partitioned_by.is_empty() {
+        let place = t.partitioned_by.first().map_or(t.name.place, |c| c.place);
+        return refused("PARTITIONED BY is for tables that have one".to_owned(), place);
+    }
+    match def.columns.iter().find(|c| matches!(c.kind, ColumnKind::Metadata { .. })) {
+        None => Ok(()),
+        Some(c) => {
+            // Taken over by LIKE, it does not stand in this statement.
+            let written = t.columns.iter().find(|d| d.name.value == c.column.name);
+            let place = written.map_or(t.name.place, |d| d.name.place);
+            refused(format!("the METADATA column \"{}\" could only come from one", c.column.name), place)
         }
     }
-    let chars = |s: &str| s.to_lowercase().chars().collect::<Vec<_>>();
-    pattern.is_none_or(|p| matches(&chars(name), &chars(p)))
 }
 
 /// A table's columns as an operator's input.
@@ -374,12 +392,6 @@ fn output_of(def: &TableDef) -> Output {
     let columns =
         def.columns.iter().map(|c| OutColumn { column: c.column.clone(), provenance, stable: true }).collect();
     Output { columns, append_only: false, unique_keys: vec![], bounded: true, order: None }
-}
-
-/// Puts an error about an option at that option in the statement.
-fn locate_option(e: Error, t: &thalweg_plan::sql::CreateTable) -> Error {
-    let quoted = e.message().split('\'').skip(1).step_by(2).find_map(|key| option_place(t, key));
-    e.at(quoted.unwrap_or(t.name.place))
 }
 
 /// Where an option's value stands.

@@ -1,6 +1,9 @@
 //! Statements from text to answer, on own tables: no connector is linked here.
 
-use thalweg_runtime::Disturb;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use thalweg_runtime::{Disturb, DisturbCounts};
 
 use crate::{Answer, Session, SessionOptions};
 
@@ -67,17 +70,26 @@ async fn answers_do_not_depend_on_slices_checkpoints_kills_and_workers() {
         JOIN customers c ON o.customer = c.id GROUP BY c.region;";
     let expected = last_answer(&script(query), None).await;
     assert!(expected.starts_with("north 3 6.00 100.00"), "{expected}");
-    for seed in 0..6 {
+    let counts = Arc::<DisturbCounts>::default();
+    for seed in 0..12 {
         let disturb = Disturb {
             seed,
             slice_rows_max: 2,
+            piece_rows_max: 2,
             checkpoint_one_in: 2,
-            kill_one_in: 3,
+            kill_one_in: 2,
             kills_max: 3,
             workers: vec![1, 4, 2],
+            counts: counts.clone(),
         };
         assert_eq!(last_answer(&script(query), Some(disturb)).await, expected, "seed {seed}");
     }
+    // Of each seed three INSERTs and the query run.
+    let many = |count: &AtomicU64, least: u64| assert!(count.load(Ordering::Relaxed) >= least, "{counts:?}");
+    many(&counts.kills, 24);
+    many(&counts.restores, 12);
+    many(&counts.rescales, 6);
+    many(&counts.cuts, 24);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,8 @@
 //! `state.memory-budget`: one number per process, shared by all jobs and workers.
 //!
-//! A fixed quarter of it is RocksDB's (block cache and memtables); the rest is for typed state, which operators hold in
-//! memory. Workers report what they hold; when the sum is over the limit, the largest holders are told to shrink.
+//! A fixed quarter of it is RocksDB's (block cache and memtables); up to three eighths go to the filters that know what was
+//! evicted, as far as something is; the rest is for typed state, which operators hold in memory. Workers report what they
+//! hold; when the sum is over the limit, the largest holders are told to shrink.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,11 +15,19 @@ use rocksdb::{Cache, WriteBufferManager};
 const ROCKSDB_BYTES_MIN: usize = 8 << 20;
 /// Of `total_bytes`, one in this many goes to RocksDB.
 const ROCKSDB_SHARE: usize = 4;
+/// Of `total_bytes`, filters take at most so many eighths: what a key in memory takes serves for dozens in a filter.
+const FILTER_EIGHTHS: usize = 3;
+/// Of what filters may still take, one gets at most one in this many parts at a time: there are others.
+const FILTER_PART: usize = 3;
 /// Larger memtables do not make anything faster, but checkpoints slower.
 const MEMTABLE_BYTES_MAX: usize = 64 << 20;
 const MEMTABLE_BYTES_MIN: usize = 1 << 20;
 /// After shrinking, this much of the limit is used at most (in eighths), so that workers do not shrink every tick.
 const SHRINK_TO_EIGHTHS: usize = 7;
+/// A tick's own state may take so many times a worker's part of the limit: it goes when the tick ends.
+const TICK_TIMES: usize = 2;
+/// Less than this is not given back within a tick.
+const TICK_BYTES_MIN: usize = 32 << 20;
 /// What a machine that does not say is taken to have.
 const MACHINE_BYTES_UNKNOWN: u64 = 4 << 30;
 
@@ -27,6 +36,9 @@ pub struct Budget {
     total_bytes: usize,
     rocksdb: OnceLock<RocksMemory>,
     typed_bytes: AtomicUsize,
+    filter_bytes: AtomicUsize,
+    /// `None`: as the size of memtables says.
+    bulk_bytes_min: Option<usize>,
     holders: Mutex<Vec<Weak<AtomicUsize>>>,
 }
 
@@ -45,6 +57,8 @@ impl Budget {
             total_bytes,
             rocksdb: OnceLock::new(),
             typed_bytes: AtomicUsize::new(0),
+            filter_bytes: AtomicUsize::new(0),
+            bulk_bytes_min: None,
             holders: Mutex::new(vec![]),
         })
     }
@@ -66,12 +80,49 @@ impl Budget {
 
     /// What all workers of the process may hold as typed state.
     pub fn typed_bytes_max(&self) -> usize {
-        self.total_bytes.saturating_sub(self.rocksdb_bytes_max()).max(1 << 20)
+        self.total_bytes.saturating_sub(self.rocksdb_bytes_max()).saturating_sub(self.filter_bytes()).max(1 << 20)
+    }
+
+    /// What filters of evicted keys take now.
+    pub fn filter_bytes(&self) -> usize {
+        self.filter_bytes.load(Relaxed)
+    }
+
+    /// Room for a filter of at most so many bytes; gives how many it gets.
+    pub(crate) fn take_filter_bytes(&self, wanted: usize) -> usize {
+        let max = self.total_bytes / 8 * FILTER_EIGHTHS;
+        let part = |held: usize| wanted.min(max.saturating_sub(held) / FILTER_PART);
+        match self.filter_bytes.fetch_update(Relaxed, Relaxed, |held| Some(held + part(held))) {
+            Ok(held) | Err(held) => part(held),
+        }
+    }
+
+    pub(crate) fn give_filter_bytes(&self, bytes: usize) {
+        self.filter_bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Writes of so many bytes would fill a memtable by themselves: they make a file of their own.
+    pub(crate) fn bulk_bytes_min(&self) -> usize {
+        self.bulk_bytes_min.unwrap_or_else(|| self.rocksdb().memtable_bytes / 4)
+    }
+
+    /// For tests: writes of so many bytes make a file of their own.
+    #[cfg(test)]
+    pub(crate) fn with_bulk_from(total_bytes: usize, bytes: usize) -> Arc<Self> {
+        let mut budget = Arc::into_inner(Self::new(total_bytes)).expect("just made");
+        budget.bulk_bytes_min = Some(bytes);
+        Arc::new(budget)
     }
 
     /// What all workers hold as typed state now, as last reported.
     pub fn typed_bytes(&self) -> usize {
         self.typed_bytes.load(Relaxed)
+    }
+
+    /// What an operator may hold within a tick.
+    pub fn tick_bytes_max(&self) -> usize {
+        let workers = self.holders.lock().iter().filter(|h| h.strong_count() > 0).count();
+        (self.typed_bytes_max() / workers.max(1)).saturating_mul(TICK_TIMES).max(TICK_BYTES_MIN)
     }
 
     /// The account of one worker of one attempt; its bytes are given back when it is dropped.

@@ -17,6 +17,7 @@
 
 pub mod budget;
 mod errors;
+mod filter;
 mod narrow;
 mod options;
 mod shard;

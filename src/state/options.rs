@@ -1,20 +1,26 @@
 //! How every RocksDB of the process is set up.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, DBCompressionType, InfoLogger, LogLevel, Options, ReadOptions, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, DBCompactionStyle, DBCompressionType, InfoLogger, LogLevel, Options,
+    ReadOptions, UniversalCompactOptions, WriteOptions,
 };
 
 use crate::budget::Budget;
 
 /// Background threads for flushes, and as many for compactions; shared by all databases of the process.
 const BACKGROUND_THREADS_MAX: usize = 8;
-/// Every checkpoint adds a small file to level 0: compaction waits for more of them than RocksDB's default of 4.
-const LEVEL0_COMPACT: i32 = 8;
-const LEVEL0_SLOW: i32 = 40;
-const LEVEL0_STOP: i32 = 80;
+/// So many runs are merged. Every eviction and every checkpoint adds one; a look-up asks the filters of all.
+const RUNS_COMPACT: i32 = 12;
+const RUNS_SLOW: i32 = 40;
+const RUNS_STOP: i32 = 80;
+/// A run is merged with newer ones if it is at most so much larger than their sum.
+const RUN_SIZE_RATIO_PERCENT: i32 = 20;
+/// All is merged if what was added since is so much of the oldest run.
+const GARBAGE_PERCENT_MAX: i32 = 200;
+/// Read ahead of a merge, for each of its runs.
+const COMPACTION_READ_BYTES: usize = 256 << 10;
 /// Small enough that a split drops whole files, large enough that 10 GB are some hundreds.
 const FILE_BYTES: u64 = 32 << 20;
-const LEVEL1_BYTES: u64 = 128 << 20;
 /// Bits a key in the bloom filters: about one false positive in a hundred.
 const BLOOM_BITS: f64 = 10.0;
 /// Look-ups are of single small rows: a small block is read and unpacked faster.
@@ -56,13 +62,28 @@ pub(crate) fn open_options(budget: &Budget, create: bool) -> Options {
     o.set_allow_concurrent_memtable_write(false);
     o.set_enable_write_thread_adaptive_yield(false);
 
-    o.set_level_zero_file_num_compaction_trigger(LEVEL0_COMPACT);
-    o.set_level_zero_slowdown_writes_trigger(LEVEL0_SLOW);
-    o.set_level_zero_stop_writes_trigger(LEVEL0_STOP);
+    // Runs are merged with runs of their size: a row is written a few times however large the state is. Merging levels
+    // would write all of it for every eviction, which has keys from everywhere.
+    o.set_compaction_style(DBCompactionStyle::Universal);
+    let mut universal = UniversalCompactOptions::default();
+    universal.set_size_ratio(RUN_SIZE_RATIO_PERCENT);
+    universal.set_max_size_amplification_percent(GARBAGE_PERCENT_MAX);
+    o.set_universal_compaction_options(&universal);
+    o.set_level_zero_file_num_compaction_trigger(RUNS_COMPACT);
+    o.set_level_zero_slowdown_writes_trigger(RUNS_SLOW);
+    o.set_level_zero_stop_writes_trigger(RUNS_STOP);
     o.set_target_file_size_base(FILE_BYTES);
-    o.set_max_bytes_for_level_base(LEVEL1_BYTES);
-    o.set_level_compaction_dynamic_level_bytes(true);
-    o.set_compression_type(DBCompressionType::Lz4);
+    o.set_compaction_readahead_size(COMPACTION_READ_BYTES);
+    // Runs that will soon be merged are not worth the packing.
+    o.set_compression_per_level(&[[DBCompressionType::None; 1].as_slice(), &[DBCompressionType::Lz4; 6]].concat());
+    o.set_block_based_table_factory(&table_options(budget));
+    o
+}
+
+/// Options of a file that is written directly, to be a run of its own.
+pub(crate) fn file_options(budget: &Budget) -> Options {
+    let mut o = Options::default();
+    o.set_compression_type(DBCompressionType::None);
     o.set_block_based_table_factory(&table_options(budget));
     o
 }

@@ -3,11 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rocksdb::properties::{ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE};
-use rocksdb::{BoundColumnFamily, DBWithThreadMode, FlushOptions, MultiThreaded, ReadOptions, WriteOptions};
+use rocksdb::properties::{BACKGROUND_ERRORS, ESTIMATE_NUM_KEYS, IS_WRITE_STOPPED, LIVE_SST_FILES_SIZE};
+use rocksdb::{
+    BoundColumnFamily, DBWithThreadMode, FlushOptions, IngestExternalFileOptions, MultiThreaded, Options, ReadOptions,
+    SstFileWriter, WriteOptions,
+};
+use thalweg_core::state::WriteOp;
 use thalweg_core::stored::{StoredFile, StoredTable, TableMatch, TableName};
 use thalweg_core::{Error, Result};
 
@@ -18,6 +24,10 @@ use crate::{errors, narrow, options, split};
 
 pub(crate) type Db = DBWithThreadMode<MultiThreaded>;
 
+/// How long a writer sleeps between two looks at whether there is room again.
+const WRITE_STOPPED_WAIT: Duration = Duration::from_millis(1);
+/// After so long without room nothing is being merged any more.
+const WRITE_STOPPED_MAX: Duration = Duration::from_secs(600);
 /// Every RocksDB has it; nothing is stored there.
 const DEFAULT_COLUMN_FAMILY: &str = "default";
 
@@ -33,6 +43,9 @@ pub(crate) struct Shard {
     stored: StoredFiles,
     pub read: ReadOptions,
     pub write: WriteOptions,
+    /// For files that are written directly, with their count: part of their names.
+    files: OnceLock<Options>,
+    files_written: AtomicU64,
 }
 
 impl Shard {
@@ -47,6 +60,8 @@ impl Shard {
             stored: StoredFiles::default(),
             read: options::read_options(),
             write: options::write_options(),
+            files: OnceLock::new(),
+            files_written: AtomicU64::new(0),
         }
     }
 
@@ -135,6 +150,50 @@ impl Shard {
     pub fn open(&self, column_family: &str) -> (&Db, Arc<BoundColumnFamily<'_>>) {
         let db = self.db.get().expect("a shard with a column family is open");
         (db, db.cf_handle(column_family).expect("column families of known tables are never dropped"))
+    }
+
+    /// Writes of so many bytes are better made as a file than through a memtable.
+    pub fn is_bulk(&self, bytes: usize) -> bool {
+        bytes >= self.budget.bulk_bytes_min()
+    }
+
+    /// Applies puts and deletes, in ascending order of their keys (of equal keys the last counts), as one new file.
+    pub fn write_file<'a>(&self, column_family: &str, ops: impl Iterator<Item = WriteOp<'a>>) -> Result<()> {
+        let (db, cf) = self.open(column_family);
+        let number = self.files_written.fetch_add(1, Relaxed);
+        let path = self.dir.with_extension(format!("new-{number}"));
+        let error = |e: rocksdb::Error| self.error("writing a state file", &e);
+        let mut writer = SstFileWriter::create(self.files.get_or_init(|| options::file_options(&self.budget)));
+        writer.open(&path).map_err(error)?;
+        let mut ops = ops.peekable();
+        while let Some(op) = ops.next() {
+            if ops.peek().is_some_and(|next| next.key() == op.key()) {
+                continue;
+            }
+            match op {
+                WriteOp::Put(key, value) => writer.put(key, value),
+                WriteOp::Delete(key) => writer.delete(key),
+                WriteOp::DeleteRange(from, to) => writer.delete_range(from, to),
+            }
+            .map_err(error)?;
+        }
+        writer.finish().map_err(error)?;
+        let mut ingest = IngestExternalFileOptions::default();
+        ingest.set_move_files(true);
+        // No reader holds a snapshot of RocksDB's.
+        ingest.set_snapshot_consistency(false);
+        db.ingest_external_file_cf_opts(&cf, &ingest, vec![&path]).map_err(error)?;
+        // More files than can be merged hold up their writer, as memtables do.
+        let began = Instant::now();
+        while db.property_int_value_cf(&cf, IS_WRITE_STOPPED).map_err(error)? == Some(1) {
+            let failures = db.property_int_value_cf(&cf, BACKGROUND_ERRORS).map_err(error)?.unwrap_or(0);
+            if failures > 0 || began.elapsed() >= WRITE_STOPPED_MAX {
+                return Err(Error::io(format!("state files in {} are not merged any more", self.dir.display()))
+                    .note("is its disk full? the job goes on from its last checkpoint"));
+            }
+            std::thread::sleep(WRITE_STOPPED_WAIT);
+        }
+        Ok(())
     }
 
     /// An error of RocksDB, with the object of the checkpoint storage if a restored file is named in it.

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, StringArray};
 use proptest::prelude::*;
 use thalweg_core::SqlType;
+use thalweg_core::key::{KeyCodec, KeyOrder};
 use thalweg_core::key_group::groups_of;
-use thalweg_core::state::{KeyBatch, MemoryTable, StateTable, StateTableSpec, WriteBatch, WriteOp};
+use thalweg_core::state::{KeyBatch, KeyColumn, MemoryTable, StateTable, StateTableSpec, WriteBatch};
 use thalweg_core::stored::{NarrowValues, StoredFile, TableMatch, TableName};
 use thalweg_core::value::ValueCodec;
 use thalweg_core::{Error, ErrorCode};
@@ -24,16 +25,13 @@ fn spec(name: &str) -> StateTableSpec {
 }
 
 fn state(dir: &Path, groups: Range<u16>, restore: &Restore) -> Result<WorkerState, Error> {
-    WorkerState::new(
-        StateConfig {
-            dir: dir.to_owned(),
-            groups,
-            max_parallelism: GROUPS,
-            backend: Backend::RocksDb,
-            budget: Budget::new(64 << 20),
-        },
-        restore,
-    )
+    state_of(dir, groups, restore, Budget::new(64 << 20))
+}
+
+fn state_of(dir: &Path, groups: Range<u16>, restore: &Restore, budget: Arc<Budget>) -> Result<WorkerState, Error> {
+    let backend = Backend::RocksDb;
+    let config = StateConfig { dir: dir.to_owned(), groups, max_parallelism: GROUPS, backend, budget };
+    WorkerState::new(config, restore)
 }
 
 fn key(group: u16, rest: &[u8]) -> Box<[u8]> {
@@ -150,7 +148,11 @@ proptest! {
                 }
                 Step::DeleteRange(group, a, b) => {
                     let (from, to) = if a <= b { (key(group, &a), key(group, &b)) } else { (key(group, &b), key(group, &a)) };
-                    let range = || WriteBatch { ops: vec![WriteOp::DeleteRange(from.clone(), to.clone())] };
+                    let range = || {
+                        let mut batch = WriteBatch::default();
+                        batch.delete_range(&from, &to);
+                        batch
+                    };
                     model.write(range()).unwrap();
                     let worker = workers.iter_mut().find(|w| w.0.config().groups.contains(&group)).unwrap();
                     worker.1.write(range()).unwrap();
@@ -190,13 +192,104 @@ proptest! {
     }
 }
 
+/// INT and STRING, of which the first routes.
+fn keyed_spec() -> StateTableSpec {
+    let column = |name: &str, ty| KeyColumn {
+        name: name.into(),
+        ty,
+        descending: false,
+        nulls_first: true,
+        exact: false,
+        provenance: String::new(),
+    };
+    let key = vec![column("a", SqlType::Int), column("b", SqlType::STRING)];
+    StateTableSpec { name: "t".into(), key, value: vec![], routing_columns: 1, version: 1 }
+}
+
+/// Key group, then the columns; without `b` the routing prefix.
+fn column_key(a: i32, b: Option<&str>) -> Box<[u8]> {
+    let codec = KeyCodec::new(vec![KeyOrder::ascending(SqlType::Int), KeyOrder::ascending(SqlType::STRING)]);
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![a]))];
+    columns.extend(b.map(|b| Arc::new(StringArray::from(vec![b])) as ArrayRef));
+    let mut key = KeyBatch::new();
+    codec.encode(Some(&[(a % i32::from(GROUPS)) as u16]), &columns, 1, &mut key).unwrap();
+    key.get(0).into()
+}
+
+#[test]
+fn a_table_knows_what_was_never_in_it_and_finds_all_that_is() {
+    let root = tempfile::tempdir().unwrap();
+    let budget = Budget::with_bulk_from(64 << 20, 2000);
+    let state = state_of(&root.path().join("w0"), 0..GROUPS, &Restore::default(), budget).unwrap();
+    let mut table = state.table(OPERATOR, 1, &keyed_spec()).unwrap();
+    let mut model = MemoryTable::new(keyed_spec());
+    let mut seed = 7u64;
+    let mut draw = |max: i32| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((seed >> 33) % max as u64) as i32
+    };
+    let mut prefixes = KeyBatch::new();
+    (0..4000).for_each(|a| prefixes.push(&column_key(a, None)));
+    assert!(table.may_hold(&prefixes).is_empty(), "nothing was written");
+    for round in 0..60 {
+        let (mut batch, mut same) = (WriteBatch::default(), WriteBatch::default());
+        // Small ones and large ones, dense ones and sparse ones.
+        let writes = if round % 3 == 0 { 20 } else { 400 };
+        for _ in 0..writes {
+            let a = 2 * draw(if round % 2 == 0 { 100 } else { 2000 });
+            let key = column_key(a, Some(&"x".repeat(draw(5) as usize)));
+            let delete = draw(4) == 0;
+            for batch in [&mut batch, &mut same] {
+                if delete { batch.delete(&key) } else { batch.put(&key, [round]) }
+            }
+        }
+        table.write(batch).unwrap();
+        model.write(same).unwrap();
+        let may_hold = table.may_hold(&prefixes);
+        let mut many: Vec<Rows> = vec![vec![]; prefixes.len()];
+        table
+            .scan_many(&prefixes, &mut |i, k, v| {
+                many[i].push((k.to_vec(), v.to_vec()));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        let mut keys = KeyBatch::new();
+        for (i, prefix) in prefixes.iter().enumerate() {
+            let rows = scan(&model, prefix, None, false);
+            assert!(rows.is_empty() || may_hold.contains(&(i as u32)), "{prefix:?} is denied");
+            assert_eq!(many[i], rows, "{prefix:?} in round {round}");
+            assert_eq!(scan(&*table, prefix, None, true), scan(&model, prefix, None, true));
+            keys.push(&column_key(i as i32, Some("xx")));
+        }
+        assert_eq!(get(&*table, &keys), get(&model, &keys));
+        // A few only are sought, many are come by.
+        for i in (0..keys.len()).step_by(97) {
+            let (mut key, mut prefix) = (KeyBatch::new(), KeyBatch::new());
+            key.push(keys.get(i));
+            prefix.push(prefixes.get(i));
+            assert_eq!(get(&*table, &key), get(&model, &key));
+            let mut rows = vec![];
+            table
+                .scan_many(&prefix, &mut |_, k, v| {
+                    rows.push((k.to_vec(), v.to_vec()));
+                    ControlFlow::Continue(())
+                })
+                .unwrap();
+            assert_eq!(rows, many[i]);
+        }
+        assert!(may_hold.len() < 2100, "half of the prefixes were never written: {}", may_hold.len());
+    }
+}
+
 type Worker = (WorkerState, Box<dyn StateTable>);
 
 fn open(root: &Path, attempt: u64, workers: usize, restore: &Restore) -> Vec<Worker> {
     (0..workers)
         .map(|w| {
             let dir = root.join(format!("work-{attempt}-{w}"));
-            let state = state(&dir, groups_of(w, GROUPS, workers), restore).unwrap();
+            // Larger batches become files, smaller ones go through the memtable.
+            let budget = Budget::with_bulk_from(64 << 20, 50);
+            let state = state_of(&dir, groups_of(w, GROUPS, workers), restore, budget).unwrap();
             let table = state.table(OPERATOR, 7, &spec("t")).unwrap();
             (state, table)
         })
@@ -282,6 +375,69 @@ fn keys_outside_of_the_own_groups_are_errors_not_rows() {
     // What was split off is not stored again as rows of this half.
     let again = store(half.0.snapshot(2).unwrap(), &storage, 1, 2);
     assert_eq!(again[0].groups, 8..16);
+}
+
+#[test]
+fn writes_of_a_checkpoint_are_made_by_its_task_and_readers_wait_for_them() {
+    let root = tempfile::tempdir().unwrap();
+    let (state, mut table) = open(root.path(), 0, 1, &Restore::default()).swap_remove(0);
+    state.put_off_writes().unwrap();
+    fill(&mut *table, 0..1000, b"one");
+    assert!(!table.is_empty(), "something may be stored");
+    assert!(!state.config().dir.exists(), "not written yet");
+    let task = state.begin_snapshot(1);
+    let running = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        task.run().unwrap()
+    });
+    assert_eq!(all(&*table, 0..GROUPS).len(), 1000, "who reads waits for the writes");
+    assert_eq!(running.join().unwrap()[0].tables.len(), 1);
+    // Outside of a checkpoint they are made at once.
+    fill(&mut *table, 1000..1500, b"two");
+    assert_eq!(all(&*table, 0..GROUPS).len(), 1500);
+}
+
+#[test]
+fn an_operator_that_reads_while_it_flushes_sees_its_writes() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = root.path().join("storage");
+    std::fs::create_dir(&storage).unwrap();
+    let (state, mut table) = open(root.path(), 0, 1, &Restore::default()).swap_remove(0);
+    state.put_off_writes().unwrap();
+    fill(&mut *table, 0..1000, b"one");
+    assert_eq!(all(&*table, 0..GROUPS).len(), 1000);
+    fill(&mut *table, 500..1500, b"two");
+    let shards = store(state.snapshot(1).unwrap(), &storage, 0, 1);
+    let (_, restored) = open(root.path(), 1, 1, &same_names(&shards)).swap_remove(0);
+    let rows = all(&*restored, 0..GROUPS);
+    assert_eq!((rows.len(), rows.iter().filter(|(_, v)| v == b"two").count()), (1500, 1000));
+}
+
+#[test]
+fn many_writes_of_a_checkpoint_are_made_before_they_fill_the_memory() {
+    let root = tempfile::tempdir().unwrap();
+    let (state, mut table) = open(root.path(), 0, 1, &Restore::default()).swap_remove(0);
+    state.put_off_writes().unwrap();
+    for n in 0..40 {
+        fill(&mut *table, n * 1000..(n + 1) * 1000, &[7; 2000]);
+    }
+    assert!(state.config().dir.exists(), "80 MB are more than are put off of a budget of 64 MB");
+    state.begin_snapshot(1).run().unwrap();
+    assert_eq!(all(&*table, 0..GROUPS).len(), 40_000);
+}
+
+#[test]
+fn after_a_checkpoint_whose_writes_are_lost_there_is_no_other() {
+    let root = tempfile::tempdir().unwrap();
+    let (state, mut table) = open(root.path(), 0, 1, &Restore::default()).swap_remove(0);
+    state.put_off_writes().unwrap();
+    fill(&mut *table, 0..10, b"one");
+    drop(state.begin_snapshot(1));
+    assert!(state.put_off_writes().unwrap_err().is_transient());
+    let mut batch = WriteBatch::default();
+    batch.put(key(0, b"k"), b"v");
+    assert!(table.write(batch).is_err());
+    assert!(table.scan(&[0, 0], None, false, &mut |_, _| ControlFlow::Continue(())).is_err());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
-use thalweg_core::state::{StateTable, StateTableSpec};
+use thalweg_core::state::{StateTable, StateTableSpec, WriteBatch};
 use thalweg_core::stored::{StoredFile, StoredShard, StoredTable, TableMatch, TableName};
 use thalweg_core::{Error, Result};
 
@@ -88,24 +88,45 @@ pub struct WorkerState {
 pub struct SnapshotTask {
     shards: Arc<Shards>,
     dir: PathBuf,
+    /// What was put off; `None` when it is written, or if there is nothing.
+    writes: Option<Vec<(TableName, WriteBatch)>>,
 }
 
 impl SnapshotTask {
-    /// Takes the snapshot; waits for the disk.
-    pub fn run(self) -> Result<Vec<ShardSnapshot>> {
+    /// Writes what was put off and takes the snapshot; waits for the disk. After an error of the writes the state is lost:
+    /// the worker's next checkpoint, read or write gives the error too.
+    pub fn run(mut self) -> Result<Vec<ShardSnapshot>> {
+        self.write()?;
         let open: Vec<(usize, &Shard)> = self.shards.list.iter().enumerate().filter(|(_, s)| s.is_open()).collect();
         if open.is_empty() {
             return Ok(vec![]);
         }
+        open.iter().for_each(|(_, shard)| shard.begin_flush());
         let dir = &self.dir;
         std::fs::create_dir_all(dir).map_err(|e| crate::errors::file(dir, "making the snapshot directory", &e))?;
         let snapshots = each(&open, |(i, shard)| shard.snapshot(*i, dir)).into_iter().collect::<Result<Vec<_>>>()?;
         Ok(snapshots.into_iter().flatten().collect())
     }
+
+    /// The checkpoint was given up: takes no snapshot, but writes what was put off, for it is part of the state.
+    pub fn give_up(mut self) -> Result<()> {
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let Some(writes) = &self.writes else { return Ok(()) };
+        let written = self.shards.apply(writes);
+        self.writes = None;
+        self.shards.gate.written(written.clone().err());
+        written
+    }
 }
 
 impl Drop for SnapshotTask {
     fn drop(&mut self) {
+        if self.writes.is_some() {
+            self.shards.gate.written(Some(Error::internal("a checkpoint's writes were dropped").transient()));
+        }
         self.shards.gate.open();
     }
 }
@@ -117,28 +138,75 @@ pub(crate) struct Shards {
     /// Per owned key group: index in `list`.
     of_group: Vec<u16>,
     pub gate: Gate,
+    put_off: Mutex<PutOff>,
+    put_off_bytes_max: usize,
 }
 
-/// Keeps writers out while snapshots are taken.
+/// Of the memory budget, one in this many bytes may hold a worker's writes that are put off, so that a checkpoint after a
+/// bulk load does not double its memory.
+const PUT_OFF_SHARE: usize = 32;
+const PUT_OFF_BYTES_MIN: usize = 4 << 20;
+/// As much as a hundredth of 200 million small rows.
+const PUT_OFF_BYTES_MAX: usize = 256 << 20;
+
+/// Writes of a checkpoint that are made beside the stream.
+#[derive(Default)]
+struct PutOff {
+    /// Operators are flushing.
+    collects: bool,
+    writes: Vec<(TableName, WriteBatch)>,
+    bytes: usize,
+}
+
+/// Keeps writers out while snapshots are taken, and readers while writes that were put off are made.
 #[derive(Default)]
 pub(crate) struct Gate {
-    snapshots: Mutex<usize>,
+    closed: Mutex<Closed>,
     opened: Condvar,
 }
 
+#[derive(Default)]
+struct Closed {
+    snapshots: usize,
+    /// Snapshots whose writes are not made yet.
+    unwritten: usize,
+    /// Writes failed: what is in the tables is no state of any moment.
+    lost: Option<Error>,
+}
+
 impl Gate {
-    fn close(&self) {
-        *self.snapshots.lock() += 1;
+    fn close(&self, has_writes: bool) {
+        let mut closed = self.closed.lock();
+        closed.snapshots += 1;
+        closed.unwritten += usize::from(has_writes);
     }
 
-    fn open(&self) {
-        *self.snapshots.lock() -= 1;
+    fn written(&self, error: Option<Error>) {
+        let mut closed = self.closed.lock();
+        closed.unwritten -= 1;
+        closed.lost = closed.lost.take().or(error);
         self.opened.notify_all();
     }
 
+    fn open(&self) {
+        self.closed.lock().snapshots -= 1;
+        self.opened.notify_all();
+    }
+
+    fn wait(&self, while_: impl Fn(&Closed) -> bool) -> Result<()> {
+        let mut closed = self.closed.lock();
+        self.opened.wait_while(&mut closed, |c| while_(c));
+        closed.lost.clone().map_or(Ok(()), Err)
+    }
+
     /// Returns when no snapshot is being taken.
-    pub fn pass(&self) {
-        self.opened.wait_while(&mut self.snapshots.lock(), |n| *n > 0);
+    pub fn pass(&self) -> Result<()> {
+        self.wait(|c| c.snapshots > 0)
+    }
+
+    /// Returns when no writes wait.
+    fn pass_to_read(&self) -> Result<()> {
+        self.wait(|c| c.unwritten > 0)
     }
 }
 
@@ -169,7 +237,15 @@ impl WorkerState {
             of_group.extend(shard.groups.clone().map(|_| i as u16));
         }
         debug_assert_eq!(of_group.len(), config.groups.len());
-        let shards = Arc::new(Shards { list, groups: config.groups.clone(), of_group, gate: Gate::default() });
+        let shards = Arc::new(Shards {
+            list,
+            groups: config.groups.clone(),
+            of_group,
+            gate: Gate::default(),
+            put_off: Mutex::default(),
+            put_off_bytes_max: (config.budget.total_bytes() / PUT_OFF_SHARE)
+                .clamp(PUT_OFF_BYTES_MIN, PUT_OFF_BYTES_MAX),
+        });
         Ok(WorkerState { config, shards, claimed: Mutex::default() })
     }
 
@@ -189,7 +265,7 @@ impl WorkerState {
         if !self.claimed.lock().insert(name.clone()) {
             return Err(Error::internal(format!("state table {name} is given to two operators")));
         }
-        Ok(Box::new(RocksTable::new(name, spec.clone(), self.shards.clone())))
+        Ok(Box::new(RocksTable::new(name, spec.clone(), self.shards.clone(), &self.config.budget)))
     }
 
     /// Writes what the tables got to disk and hard-links all files to `dir/chk-<checkpoint>`. One entry per shard that
@@ -198,13 +274,24 @@ impl WorkerState {
         self.begin_snapshot(checkpoint).run()
     }
 
+    /// From here to `begin_snapshot` writes are only collected: the snapshot's task makes them, beside the stream.
+    ///
+    /// # Errors
+    /// The writes of an earlier snapshot failed: the state is lost.
+    pub fn put_off_writes(&self) -> Result<()> {
+        self.shards.gate.pass_to_read()?;
+        self.shards.put_off.lock().collects = true;
+        Ok(())
+    }
+
     /// The same in two steps, so that the stream goes on while the disk works: the snapshot is of this moment, and the
-    /// task can be run on any other thread. Until it is through (or dropped), tables can be read; writes wait for it.
+    /// task can be run on any other thread. Until it is through (or dropped), writes wait for it, and who reads a table
+    /// with writes that were put off waits for these.
     pub fn begin_snapshot(&self, checkpoint: u64) -> SnapshotTask {
-        self.shards.gate.close();
-        self.shards.list.iter().for_each(Shard::begin_flush);
-        let dir = snapshot::dir_of(&self.config.dir, checkpoint);
-        SnapshotTask { shards: self.shards.clone(), dir }
+        let put_off = std::mem::take(&mut *self.shards.put_off.lock());
+        let writes = Some(put_off.writes).filter(|w| !w.is_empty());
+        self.shards.gate.close(writes.is_some());
+        SnapshotTask { shards: self.shards.clone(), dir: snapshot::dir_of(&self.config.dir, checkpoint), writes }
     }
 
     /// Removes the links of a snapshot: it is in the checkpoint storage, or was given up. None there is fine.
@@ -231,6 +318,45 @@ impl WorkerState {
 }
 
 impl Shards {
+    /// Keeps a batch for the snapshot that follows; gives it back if none does.
+    pub fn put_off(&self, table: &TableName, batch: WriteBatch) -> Result<Option<WriteBatch>> {
+        let full = {
+            let mut p = self.put_off.lock();
+            if !p.collects {
+                return Ok(Some(batch));
+            }
+            p.bytes += batch.bytes();
+            p.writes.push((table.clone(), batch));
+            if p.bytes <= self.put_off_bytes_max {
+                return Ok(None);
+            }
+            p.bytes = 0;
+            std::mem::take(&mut p.writes)
+        };
+        self.gate.pass()?;
+        self.apply(&full)?;
+        Ok(None)
+    }
+
+    /// Returns when everything that was put off is written. What is only collected is written now: an operator that reads
+    /// while it flushes sees its own writes.
+    pub fn settle(&self) -> Result<()> {
+        let collected = {
+            let mut p = self.put_off.lock();
+            p.bytes = 0;
+            std::mem::take(&mut p.writes)
+        };
+        if collected.is_empty() {
+            return self.gate.pass_to_read();
+        }
+        self.gate.pass()?;
+        self.apply(&collected)
+    }
+
+    fn apply(&self, writes: &[(TableName, WriteBatch)]) -> Result<()> {
+        writes.iter().try_for_each(|(table, batch)| self.write(table, batch))
+    }
+
     /// Index of the shard that owns the key group which `key` begins with.
     pub fn of_key(&self, key: &[u8]) -> Result<usize> {
         let group = key.first_chunk::<2>().map(|g| u16::from_be_bytes(*g));

@@ -53,27 +53,30 @@ fn apply(there: &mut BTreeMap<String, String>, line: &str, key: Option<&[&str]>)
             Ok::<_, String>(Value::Array(values.collect::<Result<_, _>>()?).to_string())
         }
     };
-    match event["op"].as_str() {
-        Some("c") => {
-            let row = &event["after"];
-            if let Some(old) = there.insert(place(row)?, row_text(row)) {
-                return Err(format!("inserted, but there is {old}"));
-            }
-        }
-        Some("d") => {
-            let row = &event["before"];
-            match there.remove(&place(row)?) {
-                Some(old) if old == row_text(row) => {}
-                Some(old) => return Err(format!("deleted, but it is {old}")),
-                None => return Err("deleted, but it is not there".to_owned()),
-            }
-        }
+    let (deletes, inserts) = match event["op"].as_str() {
+        Some("c") => (false, true),
+        Some("u") => (true, true),
+        Some("d") => (true, false),
         _ => return Err("no such op".to_owned()),
+    };
+    if deletes {
+        let row = &event["before"];
+        match there.remove(&place(row)?) {
+            Some(old) if old == row_text(row) => {}
+            Some(old) => return Err(format!("deleted, but it is {old}")),
+            None => return Err("deleted, but it is not there".to_owned()),
+        }
+    }
+    if inserts {
+        let row = &event["after"];
+        if let Some(old) = there.insert(place(row)?, row_text(row)) {
+            return Err(format!("inserted, but there is {old}"));
+        }
     }
     Ok(())
 }
 
-fn row_text(row: &Value) -> String {
+pub fn row_text(row: &Value) -> String {
     match row {
         Value::Object(fields) => Value::Array(fields.values().cloned().collect()).to_string(),
         other => other.to_string(),

@@ -17,13 +17,14 @@ const POLL: Duration = Duration::from_millis(2);
 pub struct Thalweg {
     command: Command,
     input: Option<String>,
+    patience: Duration,
 }
 
 /// `thalweg ARGS…`
 pub fn thalweg<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Thalweg {
     let mut command = Command::new(env!("CARGO_BIN_EXE_thalweg"));
     command.args(args).env_remove("THALWEG_FAIL_POINTS").env("NO_COLOR", "1");
-    Thalweg { command, input: None }
+    Thalweg { command, input: None, patience: PATIENCE }
 }
 
 /// `thalweg run SCRIPT --dir DIR --workers N`
@@ -53,6 +54,12 @@ impl Thalweg {
         self
     }
 
+    /// How long `ended`, `succeeds` and `fails` wait; else a minute.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Standard input; without it there is none.
     pub fn input(mut self, text: &str) -> Self {
         self.input = Some(text.to_owned());
@@ -74,7 +81,7 @@ impl Thalweg {
             let _ = stdin.write_all(text.as_bytes());
         }
         let (stdout, stderr) = (Captured::of(child.stdout.take()), Captured::of(child.stderr.take()));
-        Engine { child, stdout, stderr }
+        Engine { child, stdout, stderr, patience: self.patience }
     }
 
     /// Runs it to its end.
@@ -135,11 +142,14 @@ pub struct Engine {
     child: Child,
     stdout: Captured,
     stderr: Captured,
+    patience: Duration,
 }
 
 /// A process that has ended.
 pub struct Ended {
     pub status: ExitStatus,
+    /// The most memory that the process held at a time, in bytes, where the system tells.
+    pub peak_rss: Option<u64>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -155,6 +165,13 @@ impl Engine {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be asked").is_none()
+    }
+
+    /// Whether it is stopped, as by SIGSTOP.
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        // `pid (name) state …`, and the name may hold anything.
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
     }
 
     /// Waits until the condition holds, at most a minute; false if the process ended first.
@@ -188,20 +205,34 @@ impl Engine {
         assert!(sent.expect("kill is there").success());
     }
 
-    /// Ends within a minute, or the test fails.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `VmHWM` of Linux, in bytes; `None` elsewhere, or when it has ended.
+    pub fn peak_rss(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
+    }
+
+    /// Ends within a minute (or its patience), or the test fails.
     pub fn wait(mut self) -> Ended {
         let started = Instant::now();
+        let mut peak_rss = None;
         let status = loop {
+            // A peak is never taken back, so the last look before the end is all but the last moment's.
+            peak_rss = self.peak_rss().or(peak_rss);
             if let Some(status) = self.child.try_wait().expect("a child can be asked") {
                 break status;
             }
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > self.patience {
                 let _ = self.child.kill();
-                panic!("did not end within {PATIENCE:?}; stderr:\n{}", self.stderr.whole());
+                panic!("did not end within {:?}; stderr:\n{}", self.patience, self.stderr.whole());
             }
             std::thread::sleep(POLL);
         };
-        Ended { status, stdout: self.stdout.whole(), stderr: self.stderr.whole() }
+        Ended { status, peak_rss, stdout: self.stdout.whole(), stderr: self.stderr.whole() }
     }
 }
 

@@ -3,22 +3,31 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Every file below a folder with its content, but for the lock.
+/// Every file below a folder with its content, but for the lock. What a running engine takes away meanwhile is not there.
 pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a folder can be listed").flatten() {
+        let Some(entries) = unless_gone(std::fs::read_dir(&folder)) else { continue };
+        for entry in entries.flatten() {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if entry.file_name() != "LOCK" {
-                let content = std::fs::read(&path).expect("a file can be read");
+            } else if entry.file_name() != "LOCK"
+                && let Some(content) = unless_gone(std::fs::read(&path))
+            {
                 all.insert(path, content);
             }
         }
     }
     all
+}
+
+fn unless_gone<T>(found: std::io::Result<T>) -> Option<T> {
+    match found {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        found => Some(found.expect("it can be read")),
+    }
 }
 
 /// The same files with the same bytes; else the names that differ.

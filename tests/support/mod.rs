@@ -4,6 +4,10 @@
 pub mod changelog;
 pub mod engine;
 pub mod files;
+pub mod kafka;
+pub mod mysqld;
+pub mod proxy;
+pub mod topic;
 pub mod workload;
 
 /// Decides everything that is random; printed, and given back by `THALWEG_TEST_SEED`.

@@ -1,6 +1,6 @@
 //! Changes → CSV records.
 
-use thalweg_connector_api::RowEncoder;
+use thalweg_connector_api::{RecordEnd, RowEncoder};
 use thalweg_core::fold::RowChanges;
 use thalweg_core::table::TableDef;
 use thalweg_core::{Error, Result, SqlType};
@@ -197,9 +197,9 @@ fn write_scalar(cells: &CellsOf<'_>, row: usize, out: &mut Vec<u8>) {
     }
 }
 
-impl RowEncoder for CsvEncoder {
-    fn encode(&mut self, rows: &RowChanges, out: &mut Vec<u8>) -> Result<()> {
-        only_inserts(rows, "csv")?;
+impl CsvEncoder {
+    /// `end` is called behind each record with the row.
+    fn each(&mut self, rows: &RowChanges, out: &mut Vec<u8>, mut end: impl FnMut(usize, &mut Vec<u8>)) -> Result<()> {
         let batch = &rows.batch;
         let all = batch.num_columns() == self.table_columns;
         if !all && batch.num_columns() != self.ordinals.len() {
@@ -220,10 +220,22 @@ impl RowEncoder for CsvEncoder {
                 }
                 self.cell(&self.names[i], view, row, &mut text, out)?;
             }
-            out.push(b'\n');
+            end(row, out);
         }
         self.text = text;
         Ok(())
+    }
+}
+
+impl RowEncoder for CsvEncoder {
+    fn encode(&mut self, rows: &RowChanges, out: &mut Vec<u8>) -> Result<()> {
+        only_inserts(rows, "csv")?;
+        self.each(rows, out, |_, out| out.push(b'\n'))
+    }
+
+    fn encode_records(&mut self, rows: &RowChanges, out: &mut Vec<u8>, records: &mut Vec<RecordEnd>) -> Result<()> {
+        only_inserts(rows, "csv")?;
+        self.each(rows, out, |row, out| records.push(RecordEnd { end: out.len(), row: row as u32, is_null: false }))
     }
 
     fn header(&self) -> Option<Vec<u8>> {

@@ -3,7 +3,7 @@
 use memchr::memchr;
 use thalweg_connector_api::Decoder;
 use thalweg_connector_api::format::BadRecord;
-use thalweg_core::{Changes, Result};
+use thalweg_core::{Changes, Error, Result};
 
 use super::parse::Json;
 use super::rows::{Fail, RowReader};
@@ -66,6 +66,25 @@ impl JsonDecoder {
         }
         Ok(())
     }
+
+    /// One record and its rows, or what is wrong with it.
+    fn one(&mut self, line: &[u8]) -> Result<(), Error> {
+        let rows = self.rows.rows();
+        if let Err(fail) = self.line(line) {
+            self.rows.truncate(rows);
+            if !self.ignore_parse_errors {
+                return Err(bad_row("json", &fail.message(), line));
+            }
+            self.skipped += 1;
+        }
+        self.end_record();
+        Ok(())
+    }
+
+    fn end_record(&mut self) {
+        self.record_of.resize(self.rows.rows(), self.records);
+        self.records += 1;
+    }
 }
 
 impl Decoder for JsonDecoder {
@@ -79,24 +98,36 @@ impl Decoder for JsonDecoder {
                 None if last => (rest, rest.len()),
                 None => break,
             };
-            let rows = self.rows.rows();
-            if let Err(fail) = self.line(line) {
-                self.rows.truncate(rows);
-                if !self.ignore_parse_errors {
-                    let records_before = u64::from(self.records - records_at_start);
-                    return Err(BadRecord {
-                        offset: at,
-                        records_before,
-                        error: bad_row("json", &fail.message(), line),
-                    });
-                }
-                self.skipped += 1;
+            if let Err(error) = self.one(line) {
+                let records_before = u64::from(self.records - records_at_start);
+                return Err(BadRecord { offset: at, records_before, error });
             }
-            self.record_of.resize(self.rows.rows(), self.records);
-            self.records += 1;
             at += used;
         }
         Ok(at)
+    }
+
+    fn decode_record(&mut self, record: &[u8]) -> Result<(), BadRecord> {
+        if record.trim_ascii().is_empty() {
+            // Between lines it is nothing; a message that is empty was meant to say something.
+            if !self.ignore_parse_errors {
+                return Err(bad_row("json", "the record is empty", record).into());
+            }
+            self.skipped += 1;
+            self.end_record();
+            return Ok(());
+        }
+        Ok(self.one(record)?)
+    }
+
+    fn decode_null(&mut self) -> Result<(), BadRecord> {
+        self.end_record();
+        Ok(())
+    }
+
+    fn push_filler(&mut self) {
+        self.rows.push_filler();
+        self.end_record();
     }
 
     fn rows(&self) -> usize {

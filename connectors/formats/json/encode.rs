@@ -1,7 +1,7 @@
 //! Changes → lines of JSON.
 
 use arrow::array::RecordBatch;
-use thalweg_connector_api::RowEncoder;
+use thalweg_connector_api::{RecordEnd, RowEncoder};
 use thalweg_core::fold::{RowChanges, RowKind};
 use thalweg_core::table::TableDef;
 use thalweg_core::{Error, Result, SqlType};
@@ -228,41 +228,76 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Every row as a line; inserts only.
+/// Every row as a record; inserts only.
 pub struct JsonEncoder(pub ObjectWriter);
 
-impl RowEncoder for JsonEncoder {
-    fn encode(&mut self, rows: &RowChanges, out: &mut Vec<u8>) -> Result<()> {
+impl JsonEncoder {
+    /// `end` is called behind each record with the row.
+    fn each(&self, rows: &RowChanges, out: &mut Vec<u8>, mut end: impl FnMut(usize, &mut Vec<u8>)) -> Result<()> {
         crate::only_inserts(rows, "json")?;
         let views = self.0.views(&rows.batch)?;
         for row in 0..rows.batch.num_rows() {
             self.0.write(&views, row, out);
-            out.push(b'\n');
+            end(row, out);
         }
         Ok(())
     }
 }
 
-/// Every row as an envelope, as Flink writes them: +I and +U as `c`, -U and -D as `d`.
+impl RowEncoder for JsonEncoder {
+    fn encode(&mut self, rows: &RowChanges, out: &mut Vec<u8>) -> Result<()> {
+        self.each(rows, out, |_, out| out.push(b'\n'))
+    }
+
+    fn encode_records(&mut self, rows: &RowChanges, out: &mut Vec<u8>, records: &mut Vec<RecordEnd>) -> Result<()> {
+        self.each(rows, out, |row, out| records.push(RecordEnd { end: out.len(), row: row as u32, is_null: false }))
+    }
+}
+
+/// Every change as an envelope: +I as `c`, -U and +U behind one another as one `u`, -D as `d`. A -U or +U that stands
+/// alone is a `d` or a `c`.
 pub struct DebeziumEncoder(pub ObjectWriter);
 
-impl RowEncoder for DebeziumEncoder {
-    fn encode(&mut self, rows: &RowChanges, out: &mut Vec<u8>) -> Result<()> {
+impl DebeziumEncoder {
+    /// `end` is called behind each record with its last row.
+    fn each(&self, rows: &RowChanges, out: &mut Vec<u8>, mut end: impl FnMut(usize, &mut Vec<u8>)) -> Result<()> {
         let views = self.0.views(&rows.batch)?;
-        for row in 0..rows.batch.num_rows() {
-            match rows.kinds.as_ref().map_or(RowKind::Insert, |k| k[row]) {
+        let count = rows.batch.num_rows();
+        let mut row = 0;
+        while row < count {
+            match rows.kind(row) {
+                RowKind::UpdateBefore if row + 1 < count && rows.kind(row + 1) == RowKind::UpdateAfter => {
+                    out.extend_from_slice(b"{\"before\":");
+                    self.0.write(&views, row, out);
+                    row += 1;
+                    out.extend_from_slice(b",\"after\":");
+                    self.0.write(&views, row, out);
+                    out.extend_from_slice(b",\"op\":\"u\"}");
+                }
                 RowKind::Insert | RowKind::UpdateAfter => {
                     out.extend_from_slice(b"{\"before\":null,\"after\":");
                     self.0.write(&views, row, out);
-                    out.extend_from_slice(b",\"op\":\"c\"}\n");
+                    out.extend_from_slice(b",\"op\":\"c\"}");
                 }
                 RowKind::UpdateBefore | RowKind::Delete => {
                     out.extend_from_slice(b"{\"before\":");
                     self.0.write(&views, row, out);
-                    out.extend_from_slice(b",\"after\":null,\"op\":\"d\"}\n");
+                    out.extend_from_slice(b",\"after\":null,\"op\":\"d\"}");
                 }
             }
+            end(row, out);
+            row += 1;
         }
         Ok(())
+    }
+}
+
+impl RowEncoder for DebeziumEncoder {
+    fn encode(&mut self, rows: &RowChanges, out: &mut Vec<u8>) -> Result<()> {
+        self.each(rows, out, |_, out| out.push(b'\n'))
+    }
+
+    fn encode_records(&mut self, rows: &RowChanges, out: &mut Vec<u8>, records: &mut Vec<RecordEnd>) -> Result<()> {
+        self.each(rows, out, |row, out| records.push(RecordEnd { end: out.len(), row: row as u32, is_null: false }))
     }
 }

@@ -110,6 +110,20 @@ impl RowReader {
         self.rows = rows;
     }
 
+    /// A row that nobody looks at.
+    pub fn push_filler(&mut self) {
+        self.columns.iter_mut().for_each(Cells::push_meaningless);
+        self.rows += 1;
+    }
+
+    /// From now on a missing or NULL field of a column that is not in `key` (indices of the reader's columns) may be
+    /// anything: only the key of the row counts.
+    pub fn only_key_counts(&mut self, key: Option<&[usize]>) {
+        for (i, cells) in self.columns.iter_mut().enumerate() {
+            cells.may_be_meaningless = key.is_some_and(|key| !key.contains(&i));
+        }
+    }
+
     /// The rows; none are left.
     pub fn finish(&mut self) -> Result<RecordBatch> {
         let rows = std::mem::take(&mut self.rows);

@@ -189,7 +189,7 @@ fn csv_arrays_and_rows_use_their_own_delimiter() {
 fn csv_errors_name_what_is_wrong_and_can_be_skipped() {
     let t = table(&two(), &[]);
     for (text, expected) in [
-        ("1\n", "1 fields for 2 columns"),
+        ("1\n", "1 field for 2 columns"),
         ("1,a,b\n", "more fields than the 2 columns"),
         ("x,a\n", "column id: 'x' is not an INT"),
         ("1,\"a\"b\n", "text behind a quoted field"),
@@ -276,7 +276,7 @@ fn debezium_events_without_before_image_say_how_to_get_it() {
 }
 
 #[test]
-fn changes_are_written_as_flink_writes_them() {
+fn an_update_is_written_with_before_and_after() {
     let t = table(&two(), &[]);
     let batch = decode(&t, "json", b"{\"id\":1,\"name\":\"a\"}\n{\"id\":1}\n{\"id\":2,\"name\":\"\\u0001\\\"\\n\"}")
         .unwrap()
@@ -285,8 +285,7 @@ fn changes_are_written_as_flink_writes_them() {
     let kinds = Some(vec![RowKind::UpdateBefore, RowKind::UpdateAfter, RowKind::Delete]);
     let rows = RowChanges { batch: batch.clone(), kinds };
     crate::format("debezium-json").unwrap().encoder(&t).unwrap().encode(&rows, &mut out).unwrap();
-    let expected = r#"{"before":{"id":1,"name":"a"},"after":null,"op":"d"}
-{"before":null,"after":{"id":1,"name":null},"op":"c"}
+    let expected = r#"{"before":{"id":1,"name":"a"},"after":{"id":1,"name":null},"op":"u"}
 {"before":{"id":2,"name":"\u0001\"\n"},"after":null,"op":"d"}
 "#;
     assert_eq!(String::from_utf8(out).unwrap(), expected);

@@ -2,6 +2,7 @@
 
 mod fuzz;
 mod meaning;
+mod records;
 mod round_trip;
 mod speed;
 

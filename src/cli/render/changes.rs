@@ -1,17 +1,20 @@
 //! Changes of an unbounded query: a whole tick at once, `op` first.
 
 use thalweg_session::TickChanges;
+use thalweg_session::calendar::Zone;
 use thalweg_session::core::Column;
 use thalweg_session::core::fold::RowKind;
 
 use super::rows::{csv_header, csv_line, json_line};
 use super::table::{Table, cells};
+use super::width_of_answers;
 use crate::args::OutputFormat;
 
 /// Renders tick after tick.
 pub struct ChangesText {
     columns: Vec<Column>,
     format: OutputFormat,
+    zone: Zone,
     table: Table,
     has_begun: bool,
     /// Changes so far.
@@ -19,9 +22,9 @@ pub struct ChangesText {
 }
 
 impl ChangesText {
-    pub fn new(columns: Vec<Column>, format: OutputFormat) -> Self {
-        let table = Table::new(&["op"], &columns);
-        ChangesText { columns, format, table, has_begun: false, rows: 0 }
+    pub fn new(columns: Vec<Column>, format: OutputFormat, zone: Zone) -> Self {
+        let table = Table::new(&["op"], &columns).fit(width_of_answers());
+        ChangesText { columns, format, zone, table, has_begun: false, rows: 0 }
     }
 
     pub fn tick(&mut self, tick: &TickChanges) -> String {
@@ -36,7 +39,7 @@ impl ChangesText {
             self.rows += rows as u64;
             match self.format {
                 OutputFormat::Table => {
-                    for (row, mut cells) in cells(&part.batch, &self.columns).into_iter().enumerate() {
+                    for (row, mut cells) in cells(&part.batch, &self.columns, self.zone).into_iter().enumerate() {
                         cells.insert(0, op(row).to_owned());
                         table_rows.push(cells);
                     }

@@ -20,14 +20,19 @@ pub enum Source<'a> {
 }
 
 const TAB_WIDTH: usize = 4;
+/// So much of a line stands before its mark, if not all of it fits.
+const BEFORE_MARK_MAX: usize = 24;
 
 /// Message, place, marked source line with the proposal, notes; ends with a line end.
 pub fn render_error(error: &Error, source: Source<'_>) -> String {
-    let has_colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    render(error, source, has_colour)
+    let is_terminal = std::io::stderr().is_terminal();
+    let has_colour = is_terminal && super::has_colour();
+    let width = if is_terminal { super::width_of(std::io::stderr()) } else { usize::MAX };
+    render(error, source, has_colour, width)
 }
 
-fn render(error: &Error, source: Source<'_>, has_colour: bool) -> String {
+/// `width`: of the terminal. A marked line that is longer is cut around its mark.
+fn render(error: &Error, source: Source<'_>, has_colour: bool, width: usize) -> String {
     let (red, bold, reset) = if has_colour { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
     let mut out = format!("{red}error{reset}{bold}: {}{reset}\n", error.message());
     let text = match source {
@@ -43,16 +48,23 @@ fn render(error: &Error, source: Source<'_>, has_colour: bool) -> String {
         }
         if let Some((line, marks)) = marked_line(text, place) {
             let number = place.line.to_string();
+            let (line, marks) = around_mark(&line, marks, width.saturating_sub(number.len() + 6));
             out.push_str(&format!("  {number} │ {line}\n"));
             if let Some((before, marks)) = marks {
                 let gutter = " ".repeat(number.len());
-                let words = proposal.take().map(|p| format!(" {p}")).unwrap_or_default();
+                let room = width.saturating_sub(number.len() + 6 + before + marks);
+                let words = proposal.take_if(|p| p.width() < room).map(|p| format!(" {p}")).unwrap_or_default();
                 let (before, marks) = (" ".repeat(before), "^".repeat(marks));
                 out.push_str(&format!("  {gutter} │ {before}{red}{marks}{reset}{words}\n"));
             }
         }
     }
-    for line in proposal.into_iter().chain(error.notes().iter().map(String::as_str)) {
+    let notes = error.placed_notes().map(|(place, note)| match (place, source) {
+        (Some(place), Source::File { name, .. }) => format!("{name}:{}:{}  {note}", place.line, place.column),
+        (Some(place), Source::Text(_)) => format!("{place}  {note}"),
+        _ => note.to_owned(),
+    });
+    for line in proposal.map(str::to_owned).into_iter().chain(notes) {
         out.push_str(&format!("  {}\n", line.replace('\n', "\n  ")));
     }
     out
@@ -82,6 +94,38 @@ fn marked_line(text: &str, place: Place) -> Option<(String, Option<(usize, usize
     Some((line, marks))
 }
 
+/// The part of a line around its mark that fits into `width`, with `…` where something is left out.
+fn around_mark(line: &str, marks: Option<(usize, usize)>, width: usize) -> (String, Option<(usize, usize)>) {
+    if line.width() <= width {
+        return (line.to_owned(), marks);
+    }
+    let (before, marked) = marks.unwrap_or((0, 0));
+    let skipped = match before + marked < width {
+        true => 0,
+        // No further than to show the line's end.
+        false => before.saturating_sub(BEFORE_MARK_MAX.min(width / 3)).min(line.width().saturating_sub(width - 1)),
+    };
+    let (mut column, mut shown, mut first) = (0, String::new(), skipped);
+    let is_cut = line.width() > skipped + width - 1;
+    let room = width - usize::from(is_cut) - usize::from(skipped > 0);
+    for c in line.chars() {
+        let end = column + c.width().unwrap_or(0);
+        if column >= skipped && end <= skipped + room {
+            if shown.is_empty() {
+                first = column;
+            }
+            shown.push(c);
+        }
+        column = end;
+    }
+    let cut = if skipped > 0 { "…" } else { "" };
+    let moved = |(before, marked): (usize, usize)| {
+        let before = before - first + cut.width();
+        (before, marked.min(width.saturating_sub(before)).max(1))
+    };
+    (format!("{cut}{shown}{}", if is_cut { "…" } else { "" }), marks.map(moved))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,23 +138,65 @@ mod tests {
             .note("columns of orders: id, amount");
         let text = "SELECT c.name, SUM(o.amuont)\n  FROM orders o;";
         let expected = "error: table orders (o) has no column \"amuont\"\n  line 1, column 22\n  1 │ SELECT c.name, SUM(o.amuont)\n    │                      ^^^^^^ did you mean \"amount\"?\n  columns of orders: id, amount\n";
-        assert_eq!(render(&e, Source::Text(text), false), expected);
-        let in_file = render(&e, Source::File { name: "a.sql", text }, false);
+        assert_eq!(render(&e, Source::Text(text), false, usize::MAX), expected);
+        let in_file = render(&e, Source::File { name: "a.sql", text }, false, usize::MAX);
         assert!(in_file.contains("\n  a.sql:1:22\n"), "{in_file}");
+    }
+
+    #[test]
+    fn notes_about_other_places_begin_with_them() {
+        let e =
+            Error::checkpoint("does not fit").note_at(Some(Place::new(2, 3, 1)), "TopN 7be3d170:\n  a").note("Choose");
+        let text = "SELECT\n  x";
+        assert_eq!(
+            render(&e, Source::File { name: "a.sql", text }, false, 120),
+            "error: does not fit\n  a.sql:2:3  TopN 7be3d170:\n    a\n  Choose\n"
+        );
+        assert!(render(&e, Source::Text(text), false, 120).contains("\n  line 2, column 3  TopN"));
     }
 
     #[test]
     fn marks_stand_below_wide_characters_and_tabs() {
         let e = Error::name("x").at(Place::new(1, 7, 2));
-        let out = render(&e, Source::Text("\t'北京', ab"), false);
+        let out = render(&e, Source::Text("\t'北京', ab"), false, usize::MAX);
         let marks = out.lines().last().unwrap();
         assert_eq!(marks.chars().position(|c| c == '^').unwrap(), "    │ ".chars().count() + TAB_WIDTH + 7);
     }
 
     #[test]
+    fn a_long_line_is_cut_around_its_mark() {
+        let text = format!("SELECT {}, amuont FROM orders WHERE {}", "abc, ".repeat(30), "x = 1 AND ".repeat(20));
+        let column = text.find("amuont").unwrap() as u32 + 1;
+        let e = Error::name("no column").at(Place::new(1, column, 6)).propose(Some("did you mean \"amount\"?"));
+        let out = render(&e, Source::Text(&text), false, 60);
+        let [.., line, marks] = out.lines().collect::<Vec<_>>()[..] else { panic!("{out}") };
+        assert!(line.width() <= 60 && marks.width() <= 60, "{out}");
+        let marked = marks.chars().position(|c| c == '^').unwrap();
+        assert_eq!(line.chars().skip(marked).take(6).collect::<String>(), "amuont", "{out}");
+        assert!(marks.ends_with("^^^^^^ did you mean \"amount\"?") && line.contains("…abc"), "{out}");
+        // The end of a line is shown without more.
+        let e = Error::name("x").at(Place::new(1, text.chars().count() as u32 - 1, 1));
+        let out = render(&e, Source::Text(&text), false, 60);
+        assert!(out.contains("x = 1 AND \n") && out.lines().all(|l| l.width() <= 60), "{out}");
+        // At the beginning of a long line nothing is cut before the mark.
+        let out = render(&Error::name("x").at(Place::new(1, 1, 6)), Source::Text(&text), false, 60);
+        assert!(out.contains("1 │ SELECT abc") && out.contains("│ ^^^^^^\n"), "{out}");
+    }
+
+    #[test]
     fn secrets_on_the_marked_line_are_hidden() {
         let e = Error::option("x").at(Place::new(1, 2, 1));
-        let out = render(&e, Source::Text("CREATE TABLE t (a INT) WITH ('password' = 'hunter2', 'x' = 'y')"), false);
+        let out = render(
+            &e,
+            Source::Text("CREATE TABLE t (a INT) WITH ('password' = 'hunter2', 'x' = 'y')"),
+            false,
+            usize::MAX,
+        );
         assert!(!out.contains("hunter2") && out.contains("****"), "{out}");
+        for value in ["= \"hunter2\"", "= hunter2", "'hunter2'"] {
+            let text = format!("CREATE TABLE t (a INT) WITH ('password' {value}, 'x' = 'y')");
+            let out = render(&Error::option("x").at(Place::new(1, 43, 1)), Source::Text(&text), false, usize::MAX);
+            assert!(!out.contains("hunter2") && out.contains("****"), "{out}");
+        }
     }
 }

@@ -6,7 +6,26 @@ pub mod rows;
 pub mod table;
 pub mod value;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+
+/// Of a terminal that does not say how wide it is.
+pub const TERMINAL_WIDTH_DEFAULT: usize = 80;
+
+/// Whether colours are wanted on a terminal: neither `NO_COLOR` nor one that knows none.
+pub fn has_colour() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+    !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+}
+
+/// How wide lines of answers may be: as the terminal that they go to; anywhere else as they come.
+pub fn width_of_answers() -> Option<usize> {
+    std::io::stdout().is_terminal().then(|| width_of(std::io::stdout()))
+}
+
+/// The columns of the terminal behind a stream.
+pub fn width_of(stream: impl std::os::fd::AsFd) -> usize {
+    terminal_size::terminal_size_of(stream).map_or(TERMINAL_WIDTH_DEFAULT, |(w, _)| usize::from(w.0.max(20)))
+}
 
 /// Writes an answer. A reader that went away (`| head`) ends the process as it would any other tool.
 pub fn print(text: &str) {

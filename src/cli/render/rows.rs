@@ -1,16 +1,18 @@
 //! Finished answers in every format.
 
 use arrow::array::{Array, RecordBatch};
+use thalweg_session::calendar::Zone;
 use thalweg_session::core::{Column, SqlType};
 
 use super::table::{Table, cells};
 use super::value::{Form, write};
+use super::width_of_answers;
 use crate::args::OutputFormat;
 
-/// A whole answer.
-pub fn render_rows(batch: &RecordBatch, columns: &[Column], format: OutputFormat) -> String {
+/// A whole answer; in a table points in time are shown as the clock of `zone` does.
+pub fn render_rows(batch: &RecordBatch, columns: &[Column], format: OutputFormat, zone: Zone) -> String {
     match format {
-        OutputFormat::Table => Table::new(&[], columns).lines(&cells(batch, columns)),
+        OutputFormat::Table => Table::new(&[], columns).fit(width_of_answers()).lines(&cells(batch, columns, zone)),
         OutputFormat::Csv => {
             let mut out = csv_header(&[], columns);
             for row in 0..batch.num_rows() {
@@ -99,8 +101,11 @@ mod tests {
             vec![Arc::new(StringArray::from(vec!["x\"y", ""])), Arc::new(decimals)],
         )
         .unwrap();
-        assert_eq!(render_rows(&batch, &columns, OutputFormat::Csv), "\"a,b\",d\n\"x\"\"y\",1234.56\n\"\",\n");
-        let json = render_rows(&batch, &columns, OutputFormat::Json);
+        assert_eq!(
+            render_rows(&batch, &columns, OutputFormat::Csv, Zone::UTC),
+            "\"a,b\",d\n\"x\"\"y\",1234.56\n\"\",\n"
+        );
+        let json = render_rows(&batch, &columns, OutputFormat::Json, Zone::UTC);
         assert_eq!(json, "{\"a,b\": \"x\\\"y\", \"d\": 1234.56}\n{\"a,b\": \"\", \"d\": null}\n");
     }
 }

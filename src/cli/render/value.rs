@@ -8,6 +8,7 @@ use arrow::datatypes::{
     Int64Type, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType,
 };
+use thalweg_session::calendar::{Instant, Zone};
 use thalweg_session::core::SqlType;
 
 const NANOS_PER_DAY: i128 = 86_400_000_000_000;
@@ -15,8 +16,10 @@ const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 /// How values within values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// `[1, 2]`, `{a=1}`, `(1, x)`; NULL as `NULL`.
+    /// `[1, 2]`, `{a=1}`, `(1, x)`; NULL as `NULL`; a TIMESTAMP_LTZ in UTC, with a `Z`. For programs.
     Text,
+    /// As `Text`, but a TIMESTAMP_LTZ as the clock of a zone shows it, as Flink's client does. For people.
+    Local(Zone),
     Json,
 }
 
@@ -76,10 +79,11 @@ pub fn write(array: &dyn Array, ty: &SqlType, row: usize, form: Form, out: &mut 
                 }
                 _ => i128::from(array.as_primitive::<TimestampNanosecondType>().value(row)),
             };
-            let mut text = timestamp_text(nanos, ' ');
-            if matches!(ty, SqlType::TimestampLtz(_)) {
-                text.push('Z');
-            }
+            let text = match (ty, form) {
+                (SqlType::Timestamp(_), _) => timestamp_text(nanos, ' '),
+                (_, Form::Local(zone)) => timestamp_text(local_nanos(nanos, zone), ' '),
+                _ => timestamp_text(nanos, ' ') + "Z",
+            };
             string(&text, form, out);
         }
         SqlType::Array(element) => {
@@ -133,7 +137,7 @@ pub fn write(array: &dyn Array, ty: &SqlType, row: usize, form: Form, out: &mut 
 /// A string, quoted in JSON.
 fn string(text: &str, form: Form, out: &mut String) {
     match form {
-        Form::Text => out.push_str(text),
+        Form::Text | Form::Local(_) => out.push_str(text),
         Form::Json => out.push_str(&serde_json::to_string(text).expect("a string is JSON")),
     }
 }
@@ -179,6 +183,12 @@ pub fn time_text(nanos: i64) -> String {
     text
 }
 
+/// What the clock of a zone shows at a point in time, both as nanoseconds since 1970.
+fn local_nanos(nanos: i128, zone: Zone) -> i128 {
+    let second = Instant { seconds: nanos.div_euclid(1_000_000_000) as i64, nanos: 0 };
+    nanos + i128::from(zone.offset_at(second)) * 1_000_000_000
+}
+
 /// Nanoseconds since 1970 as date, separator, time.
 pub fn timestamp_text(nanos: i128, separator: char) -> String {
     let days = nanos.div_euclid(NANOS_PER_DAY) as i64;
@@ -217,6 +227,17 @@ mod tests {
         assert_eq!(text(&a, &ty, 0, Form::Json), "[1, null]");
         let s: Arc<dyn Array> = Arc::new(StringArray::from(vec!["a\"b"]));
         assert_eq!(text(s.as_ref(), &SqlType::STRING, 0, Form::Json), r#""a\"b""#);
+    }
+
+    #[test]
+    fn a_point_in_time_is_shown_as_the_clock_of_the_zone() {
+        let a = arrow::array::TimestampMillisecondArray::from(vec![0, 1_700_000_000_500]).with_timezone("UTC");
+        let shown = |row, form| text(&a, &SqlType::TimestampLtz(3), row, form);
+        let zone = |name| Form::Local(Zone::parse(name).unwrap());
+        assert_eq!(shown(0, Form::Text), "1970-01-01 00:00:00Z");
+        assert_eq!(shown(0, zone("UTC")), "1970-01-01 00:00:00");
+        assert_eq!(shown(1, zone("Asia/Kolkata")), "2023-11-15 03:43:20.5");
+        assert_eq!(shown(0, zone("America/New_York")), "1969-12-31 19:00:00");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Join: inner equi-join with an optional residual condition. Without keys every row meets every row.
 
 use serde::{Deserialize, Serialize};
-use thalweg_core::SqlType;
 use thalweg_core::state::StateTableSpec;
+use thalweg_core::{Column, SqlType};
 
-use super::{Meaning, key_columns, names, own_value, rest, value_columns};
+use super::{Meaning, exact, key_columns, own_value, rest, value_columns};
 use crate::expr::Expr;
 use crate::id::{Canonical, OperatorId, Provenance};
 use crate::node::{OutColumn, Output};
@@ -71,15 +71,13 @@ impl Meaning for JoinSpec {
 
     fn outputs(&self, inputs: &[&Output], _: OperatorId) -> Vec<Output> {
         let left = inputs[0].columns.len();
-        let columns = inputs
-            .iter()
-            .enumerate()
-            .flat_map(|(side, i)| {
-                i.columns
-                    .iter()
-                    .map(move |c| OutColumn { provenance: side_provenance(side, c.provenance), ..c.clone() })
-            })
-            .collect();
+        let names = crate::explain::column_names(inputs);
+        let columns = inputs.iter().flat_map(|i| &i.columns).zip(names).enumerate().map(|(o, (c, name))| OutColumn {
+            column: Column { name, ..c.column.clone() },
+            provenance: provenance(inputs, o),
+            stable: c.stable,
+        });
+        let columns = columns.collect();
         let mut output = Output {
             columns,
             append_only: inputs.iter().all(|i| i.append_only),
@@ -115,12 +113,15 @@ impl Meaning for JoinSpec {
             .map(|(side, name)| {
                 let input = inputs[side];
                 let mut key = self.keys(side).to_vec();
-                key.extend(JoinSpec::row_key(input, self.keys(side)));
+                let row_key = JoinSpec::row_key(input, &key);
+                let mut columns = key_columns(input, &key);
+                columns.extend(exact(key_columns(input, &row_key)));
+                key.extend(row_key);
                 let mut value = value_columns(input, &rest(input, &key));
                 value.push(own_value("weight", SqlType::BigInt));
                 StateTableSpec {
                     name: name.to_owned(),
-                    key: key_columns(input, &key),
+                    key: columns,
                     value,
                     routing_columns: self.keys(side).len(),
                     version: 1,
@@ -130,11 +131,10 @@ impl Meaning for JoinSpec {
     }
 
     fn title(&self, inputs: &[&Output]) -> String {
-        let pairs = self
-            .left_keys
-            .iter()
-            .zip(&self.right_keys)
-            .map(|(&l, &r)| format!("{} = {}", names(inputs[0], &[l]), names(inputs[1], &[r])));
+        let names = crate::explain::column_names(inputs);
+        let left = inputs[0].columns.len();
+        let keys = self.left_keys.iter().zip(&self.right_keys);
+        let pairs = keys.map(|(&l, &r)| format!("{} = {}", names[l], names[left + r]));
         let residual = self.residual.iter().map(|e| crate::explain::expr(e, inputs));
         let conditions: Vec<String> = pairs.chain(residual).collect();
         if conditions.is_empty() { "Join CROSS".to_owned() } else { format!("Join INNER {}", conditions.join(" AND ")) }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_core::state::{StateTableSpec, ValueColumn};
 use thalweg_core::{Column, SqlType};
 
-use super::{Meaning, key_columns, own_value};
+use super::{Meaning, exact, key_columns, own_value};
 use crate::expr::Expr;
 use crate::id::{Canonical, OperatorId};
 use crate::node::{OutColumn, Output};
@@ -69,7 +69,7 @@ impl Meaning for MemoizeSpec {
         }));
         vec![StateTableSpec {
             name: VALUES.to_owned(),
-            key: key_columns(input, &self.key),
+            key: exact(key_columns(input, &self.key)).collect(),
             value,
             routing_columns: self.key.len(),
             version: 1,

@@ -14,6 +14,7 @@ pub mod union;
 pub mod upsert_materialize;
 
 use serde::{Deserialize, Serialize};
+use thalweg_core::cells::has_floats;
 use thalweg_core::state::{KeyColumn, StateTableSpec, ValueColumn};
 
 use crate::id::{Canonical, OperatorId};
@@ -69,8 +70,14 @@ pub(crate) fn key_column(input: &Output, ordinal: usize, descending: bool, nulls
         ty: c.column.ty.clone(),
         descending,
         nulls_first,
+        exact: false,
         provenance: c.provenance.to_string(),
     }
+}
+
+/// The same for columns that tell rows apart: -0.0 is not 0.0 in them, and they may be of a type without an order.
+pub(crate) fn exact(columns: Vec<KeyColumn>) -> impl Iterator<Item = KeyColumn> {
+    columns.into_iter().map(|c| KeyColumn { exact: has_floats(&c.ty.to_arrow()) || !c.ty.is_orderable(), ..c })
 }
 
 pub(crate) fn value_columns(input: &Output, ordinals: &[usize]) -> Vec<ValueColumn> {

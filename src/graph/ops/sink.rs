@@ -25,6 +25,10 @@ pub struct SinkSpec {
     /// Ordinals of the input by which changes are folded: the declared primary key, else the query's unique key,
     /// else empty (the whole row).
     pub key: Vec<usize>,
+    /// The input never has more than one row: `key` is empty because it needs no columns. Changes are folded by it; stored
+    /// only if it is so, and no part of the id.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_row: bool,
 }
 
 impl Meaning for SinkSpec {

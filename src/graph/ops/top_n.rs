@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_core::state::StateTableSpec;
 use thalweg_core::{Column, SqlType};
 
-use super::{Meaning, SortKey, key_column, key_columns, names, own_value, rest, value_columns};
+use super::{Meaning, SortKey, exact, key_column, key_columns, names, own_value, rest, value_columns};
 use crate::id::{Canonical, OperatorId};
 use crate::node::{OutColumn, Output};
 
@@ -14,7 +14,8 @@ pub struct TopNSpec {
     pub partition: Vec<usize>,
     /// As written; ties are broken by `ties`, ascending, NULL first.
     pub order: Vec<SortKey>,
-    /// What makes the order total: `Output::ties` of the input, without columns that are in `partition` or `order`.
+    /// What makes the order total: `Output::ties` of the input, without columns that are in `partition` or `order`; then
+    /// those of `order` that hold floats, since in the order -0.0 is 0.0.
     pub ties: Vec<usize>,
     /// First rank that is kept, from 1.
     pub from: u64,
@@ -95,9 +96,8 @@ impl Meaning for TopNSpec {
         let mut value = value_columns(input, &rest(input, &taken));
         value.push(own_value("weight", SqlType::BigInt));
         let mut columns = key_columns(input, &self.partition);
-        columns.extend(
-            key[self.partition.len()..].iter().map(|k| key_column(input, k.column, k.descending, k.nulls_first)),
-        );
+        columns.extend(self.order.iter().map(|k| key_column(input, k.column, k.descending, k.nulls_first)));
+        columns.extend(exact(key_columns(input, &self.ties)));
         vec![StateTableSpec {
             name: ROWS.to_owned(),
             key: columns,
@@ -128,8 +128,10 @@ impl Meaning for TopNSpec {
         if !order.is_empty() {
             title += &format!(" ORDER BY {}", order.join(", "));
         }
-        if !self.ties.is_empty() {
-            title += &format!(", ties by {}", names(input, &self.ties));
+        let is_ordered_by = |o: &usize| self.order.iter().any(|k| k.column == *o);
+        let ties: Vec<usize> = self.ties.iter().copied().filter(|o| !is_ordered_by(o)).collect();
+        if !ties.is_empty() {
+            title += &format!(", ties by {}", names(input, &ties));
         }
         title
     }

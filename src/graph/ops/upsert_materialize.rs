@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_core::SqlType;
 use thalweg_core::state::StateTableSpec;
 
-use super::{Meaning, key_column, key_columns, names, own_value, rest, value_columns};
+use super::{Meaning, exact, key_column, key_columns, names, own_value, rest, value_columns};
 use crate::id::{Canonical, OperatorId};
 use crate::node::Output;
 
@@ -49,7 +49,7 @@ impl Meaning for UpsertMaterializeSpec {
             name: ROWS.to_owned(),
             key: key_columns(input, &self.key)
                 .into_iter()
-                .chain(self.order.iter().map(|&o| key_column(input, o, true, false)))
+                .chain(exact(self.order.iter().map(|&o| key_column(input, o, true, false)).collect()))
                 .collect(),
             value,
             routing_columns: self.key.len(),

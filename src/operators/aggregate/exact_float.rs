@@ -284,7 +284,8 @@ fn divide(words: &[u64], low: usize, digits: &mut [u64], divisor: u64, to: Preci
         }
     }
     let magnitude = round(digits, (low as i64 - BELOW as i64) * 64, rest != 0, to);
-    if negative { -magnitude } else { magnitude }
+    // What is too small for a number is 0.0, also from below.
+    if negative { -magnitude + 0.0 } else { magnitude }
 }
 
 /// The float nearest to `digits` × 2^place units (plus something less than the last digit's unit if `more`).

@@ -502,7 +502,7 @@ impl Groups {
     pub fn describe(&self, slot: u32) -> String {
         let Ok(columns) = self.columns(&[slot]) else { return "group (unreadable)".to_owned() };
         if columns.is_empty() {
-            return "the global group".to_owned();
+            return "all rows".to_owned();
         }
         let options = FormatOptions::new().with_null("NULL");
         let cells: Vec<String> = self

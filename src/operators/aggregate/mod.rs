@@ -5,6 +5,7 @@
 //!           distinct); a group's state is copied when the tick touches it for the first time
 //! end_tick  the stored state of groups that were not in memory is read, all at once; contradictions are judged; then
 //!           per touched group: -1 of the old row, +1 of the new one, if they differ
+//!           (append-only input of more than memory may hold: the same in between, several times a tick)
 //! flush     dirty groups and values are written
 //! shrink    what was touched longest ago leaves memory
 //! ```
@@ -49,8 +50,10 @@ use self::value_counts::ValueCounts;
 use self::values::{Domain, Form, Value};
 use crate::BuildCx;
 
-/// Groups or values that are read or written at once.
-const WRITE_ROWS: usize = 16 * 1024;
+/// Groups or values that are looked up at once: the more, the nearer to one another they lie in the table.
+const READ_ROWS: usize = 256 * 1024;
+/// Groups or values that are written at once: the fewer and larger the writes, the less is merged later.
+const WRITE_ROWS: usize = 512 * 1024;
 /// Of the memory that the operator may hold after an eviction, this part is used, so that the next ticks have room.
 const EVICTION_TARGET: f64 = 0.75;
 
@@ -142,6 +145,9 @@ pub(crate) struct AggregateOperator {
     global_was_given: bool,
     /// The tick brought weights: something may be deleted.
     has_weights: bool,
+    /// Group columns of what failed when a part of the tick was done with: whether it is an error the end of the tick
+    /// says.
+    failed: Vec<Vec<ArrayRef>>,
     slots: Vec<u32>,
 }
 
@@ -218,6 +224,7 @@ impl AggregateOperator {
             old_rows: vec![],
             global_was_given: false,
             has_weights: false,
+            failed: vec![],
             slots: vec![],
         })
     }
@@ -280,16 +287,19 @@ impl AggregateOperator {
         if self.complete {
             return Ok(absent);
         }
-        for (part, fresh) in self.fresh.chunks(WRITE_ROWS).enumerate() {
+        for (part, fresh) in self.fresh.chunks(READ_ROWS).enumerate() {
             let slots: Vec<u32> = fresh.iter().map(|&o| self.touched[o as usize]).collect();
             let mut keys = KeyBatch::new();
             self.groups.keys(&slots, &mut keys)?;
             let (mut at, mut values) = (vec![], KeyBatch::new());
             self.table.get_many(&keys, &mut |i, value| {
-                absent[part * WRITE_ROWS + i] = false;
+                absent[part * READ_ROWS + i] = false;
                 at.push((fresh[i], slots[i]));
                 values.push(value);
             })?;
+            if at.is_empty() {
+                continue;
+            }
             let rows: Vec<&[u8]> = values.iter().collect();
             let columns = self.codec.decode(rows.iter().copied())?;
             let mut loaded = vec![false; self.calls.len()];
@@ -332,8 +342,8 @@ impl AggregateOperator {
         rows > 0
     }
 
-    /// Which rows of the touched groups `from .. to` go out, old before new.
-    fn pick(&self, from: usize, to: usize, cx: &mut dyn TickCx, picks: &mut Vec<Pick>) -> Result<()> {
+    /// Which rows of the touched groups `from .. to` go out, old before new; and the groups whose new row fails.
+    fn pick(&self, from: usize, to: usize, picks: &mut Vec<Pick>, failing: &mut Vec<u32>) {
         let mut changed = vec![false; to - from];
         for source in &self.outputs {
             match source {
@@ -356,7 +366,7 @@ impl AggregateOperator {
             let mut has = self.is_there(new);
             if has && new_failures[i] > 0 {
                 has = false;
-                self.fail(self.touched[ordinal], cx)?;
+                failing.push(self.touched[ordinal]);
             }
             if had && (!has || changed) {
                 picks.push(old);
@@ -365,7 +375,6 @@ impl AggregateOperator {
                 picks.push(new);
             }
         }
-        Ok(())
     }
 
     /// The group has a value that does not fit: its row is an error.
@@ -401,6 +410,37 @@ impl AggregateOperator {
             .any(|p| !p.is_new())
             .then(|| Int64Array::from_iter_values(picks.iter().map(|p| if p.is_new() { 1 } else { -1 })));
         cx.emit(Changes::new(batch, weights));
+        Ok(())
+    }
+
+    /// A part of the tick is done with like a tick, so that its groups can leave memory: they take more than they may, and
+    /// a tick may bring any number. What comes later in the tick takes back what this part gives. Only where rows are
+    /// never deleted: else this part may contradict itself.
+    fn end_part(&mut self, cx: &mut dyn TickCx, bytes_max: usize) -> Result<()> {
+        self.settle()?;
+        let mut picks = Vec::with_capacity(BATCH_ROWS);
+        let mut failing = vec![];
+        for from in (0..self.touched.len()).step_by(BATCH_ROWS / 2) {
+            picks.clear();
+            self.pick(from, self.touched.len().min(from + BATCH_ROWS / 2), &mut picks, &mut failing);
+            self.emit(&picks, cx)?;
+        }
+        if !failing.is_empty() {
+            self.failed.push(self.groups.columns(&failing)?);
+        }
+        self.finish_tick();
+        self.shrink(bytes_max / 2)?;
+        Ok(())
+    }
+
+    /// Touches the groups that failed in a part of the tick, so that they are judged with the others.
+    fn touch_failed(&mut self) -> Result<()> {
+        for columns in std::mem::take(&mut self.failed) {
+            let from = self.touched.len();
+            let rows = columns[0].len();
+            self.groups.intern(&columns, rows, &mut self.slots, &mut self.touched, &mut self.fresh)?;
+            self.keep_old(from);
+        }
         Ok(())
     }
 
@@ -440,13 +480,23 @@ impl AggregateOperator {
                 self.stored_columns.iter().map(|c| self.stored_column(*c, part)).collect::<Result<_>>()?;
             let mut values = KeyBatch::new();
             self.codec.encode(&columns, part.len(), &mut values)?;
-            let mut batch = WriteBatch::default();
-            for (i, &slot) in part.iter().enumerate() {
-                if self.groups.rows(slot) > 0 || is_global {
-                    batch.put(keys.get(i), values.get(i));
+            let stays = |groups: &Groups, slot| groups.rows(slot) > 0 || is_global;
+            let batch = if part.iter().all(|&slot| stays(&self.groups, slot)) {
+                WriteBatch::puts(keys, values)
+            } else {
+                let mut batch = WriteBatch::default();
+                for (i, &slot) in part.iter().enumerate() {
+                    if stays(&self.groups, slot) {
+                        batch.put(keys.get(i), values.get(i));
+                    } else if self.groups.is_stored(slot) {
+                        batch.delete(keys.get(i));
+                    }
+                }
+                batch
+            };
+            for &slot in part {
+                if stays(&self.groups, slot) {
                     self.groups.set_stored(slot);
-                } else {
-                    batch.delete(keys.get(i));
                 }
                 self.groups.set_clean(slot);
             }
@@ -482,7 +532,7 @@ impl AggregateOperator {
 }
 
 impl Operator for AggregateOperator {
-    fn push(&mut self, _: usize, changes: Changes, _: &mut dyn TickCx) -> Result<()> {
+    fn push(&mut self, _: usize, changes: Changes, cx: &mut dyn TickCx) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
@@ -502,11 +552,18 @@ impl Operator for AggregateOperator {
                 call.accumulator.update(Rows { slots: &self.slots, values, weights, mask: mask.as_ref() })?;
             }
         }
+        if !self.has_weights && !self.is_global() {
+            let bytes_max = cx.memory_max();
+            if self.held() > bytes_max {
+                self.end_part(cx, bytes_max)?;
+            }
+        }
         Ok(())
     }
 
     fn end_tick(&mut self, cx: &mut dyn TickCx) -> Result<Step> {
         if self.phase == Phase::Open {
+            self.touch_failed()?;
             self.settle()?;
             self.phase = Phase::Emit(0);
         }
@@ -515,7 +572,9 @@ impl Operator for AggregateOperator {
         while let Phase::Emit(from) = self.phase {
             // Two rows at most of each.
             let to = self.touched.len().min(from + (BATCH_ROWS - picks.len()) / 2);
-            self.pick(from, to, cx, &mut picks)?;
+            let mut failing = vec![];
+            self.pick(from, to, &mut picks, &mut failing);
+            failing.into_iter().try_for_each(|slot| self.fail(slot, cx))?;
             self.phase = Phase::Emit(to);
             if to < self.touched.len() && picks.len() + 2 <= BATCH_ROWS {
                 continue;

@@ -17,7 +17,7 @@ use super::column::{Rows, Touched, clear_scratch, grow_vec};
 use super::groups::{Groups, SlotMap};
 use super::index::{Found, HashIndex, hash_pair};
 use super::values::{Domain, Value};
-use super::{WRITE_ROWS, damaged};
+use super::{READ_ROWS, WRITE_ROWS, damaged};
 
 /// In memory, but not (like this) in the table.
 const DIRTY: u8 = 1;
@@ -256,7 +256,7 @@ impl<V: Value> ValueCounts<V> {
                 unknown.push((pair, position));
             }
         }
-        for part in unknown.chunks_mut(WRITE_ROWS) {
+        for part in unknown.chunks_mut(READ_ROWS) {
             part.sort_unstable_by_key(|(pair, _)| self.slots[*pair as usize]);
             let pairs: Vec<u32> = part.iter().map(|(pair, _)| *pair).collect();
             let mut keys = KeyBatch::new();

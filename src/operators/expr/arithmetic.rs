@@ -211,23 +211,34 @@ fn zip<T: Checked>(
     rows: usize,
     f: impl Fn(T::Native, T::Native) -> (T::Native, T::Native),
 ) -> (Vec<T::Native>, bool) {
+    // A loop over places that are there, with its flag in a register: it runs in lanes.
+    let mut out = vec![T::Native::default(); rows];
     let mut any = T::Native::default();
-    let mut one = |a, b| {
-        let (v, overflowed) = f(a, b);
-        any = any | overflowed;
-        v
-    };
-    let out = match (l_step, r_step) {
+    match (l_step, r_step) {
         (0, _) => {
             let a = l[0];
-            r[..rows].iter().map(|&b| one(a, b)).collect()
+            for (out, &b) in out.iter_mut().zip(&r[..rows]) {
+                let (v, overflowed) = f(a, b);
+                *out = v;
+                any = any | overflowed;
+            }
         }
         (_, 0) => {
             let b = r[0];
-            l[..rows].iter().map(|&a| one(a, b)).collect()
+            for (out, &a) in out.iter_mut().zip(&l[..rows]) {
+                let (v, overflowed) = f(a, b);
+                *out = v;
+                any = any | overflowed;
+            }
         }
-        _ => l[..rows].iter().zip(&r[..rows]).map(|(&a, &b)| one(a, b)).collect(),
-    };
+        _ => {
+            for (out, (&a, &b)) in out.iter_mut().zip(l[..rows].iter().zip(&r[..rows])) {
+                let (v, overflowed) = f(a, b);
+                *out = v;
+                any = any | overflowed;
+            }
+        }
+    }
     (out, T::wide(any) < 0)
 }
 
@@ -266,7 +277,9 @@ fn divide_rows<T: Checked>(
 fn overflow<T: Checked>(op: Op, a: T::Native, b: T::Native) -> Error {
     let ty = SqlType::from_arrow(&T::DATA_TYPE).map_or_else(String::new, |t| t.to_string());
     let (a, b) = (T::wide(a), T::wide(b));
-    Error::row(format!("{a} {} {b} is out of the range of {ty}", op.symbol())).note("CAST an operand to a wider type")
+    // A minus sign is a difference too.
+    let text = if op == Op::Sub && a == 0 { format!("-({b})") } else { format!("{a} {} {b}", op.symbol()) };
+    Error::row(format!("{text} is out of the range of {ty}")).note("CAST an operand to a wider type")
 }
 
 /// The unscaled values of a decimal column.

@@ -77,8 +77,7 @@ impl ExprSet {
         let columns = || inputs.iter().flat_map(|i| &i.columns);
         let texts = exprs.iter().map(|e| explain::expr(e, inputs)).collect();
         let types = columns().map(|c| c.column.ty.clone()).collect();
-        let names = columns().map(|c| c.column.name.clone()).collect();
-        Self::new(exprs, types, names, texts)
+        Self::new(exprs, types, explain::column_names(inputs), texts)
     }
 
     fn new(exprs: &[Expr], input: Vec<SqlType>, names: Vec<String>, texts: Vec<String>) -> Result<Self> {
@@ -121,6 +120,15 @@ impl ExprSet {
         self.evaluate_with(batch, &mut |e| cx.row_error(e))
     }
 
+    /// As `evaluate`, but rows that fail are only left out.
+    ///
+    /// # Errors
+    /// Those that are not about rows.
+    pub fn evaluate_what_succeeds(&self, batch: &RecordBatch, cx: &dyn TickCx) -> Result<Evaluated> {
+        set_wall_clock_us(cx.tick().wall_clock_us);
+        self.evaluate_with(batch, &mut |_| Ok(()))
+    }
+
     /// As `evaluate`, with a callback for the rows that fail; the clock is as it was last set on this thread, else that
     /// of the system.
     ///
@@ -157,28 +165,55 @@ impl ExprSet {
     /// As `evaluate`.
     pub fn mask(&self, batch: &RecordBatch, cx: &mut dyn TickCx) -> Result<BooleanArray> {
         set_wall_clock_us(cx.tick().wall_clock_us);
-        self.mask_with(batch, &mut |e| cx.row_error(e))
+        Ok(self.mask_with(batch, &mut |e| cx.row_error(e))?.0)
     }
 
-    fn mask_with(&self, batch: &RecordBatch, row_error: &mut dyn FnMut(Error) -> Result<()>) -> Result<BooleanArray> {
+    /// As `mask`, and the rows for which the predicate did not fail; `None`: all.
+    ///
+    /// # Errors
+    /// Those that are not about rows.
+    pub fn mask_of_what_succeeds(
+        &self,
+        batch: &RecordBatch,
+        cx: &dyn TickCx,
+    ) -> Result<(BooleanArray, Option<BooleanArray>)> {
+        set_wall_clock_us(cx.tick().wall_clock_us);
+        self.mask_with(batch, &mut |_| Ok(()))
+    }
+
+    fn mask_with(
+        &self,
+        batch: &RecordBatch,
+        row_error: &mut dyn FnMut(Error) -> Result<()>,
+    ) -> Result<(BooleanArray, Option<BooleanArray>)> {
         let [predicate] = self.exprs.as_slice() else {
             return Err(Error::internal("a mask is of one expression"));
         };
-        // A scalar answer needs no column.
-        if let Ok(ColumnarValue::Scalar(s)) = predicate.expr.evaluate(batch) {
-            let all = matches!(s, ScalarValue::Boolean(Some(true)));
-            let bits =
-                if all { BooleanBuffer::new_set(batch.num_rows()) } else { BooleanBuffer::new_unset(batch.num_rows()) };
-            return Ok(BooleanArray::new(bits, None));
+        let no_null = |mask: &BooleanArray| match mask.null_count() {
+            0 => mask.clone(),
+            _ => prep_null_mask_filter(mask),
+        };
+        match predicate.expr.evaluate(batch) {
+            // A scalar answer needs no column.
+            Ok(ColumnarValue::Scalar(s)) => {
+                let all = matches!(s, ScalarValue::Boolean(Some(true)));
+                let rows = batch.num_rows();
+                let bits = if all { BooleanBuffer::new_set(rows) } else { BooleanBuffer::new_unset(rows) };
+                return Ok((BooleanArray::new(bits, None), None));
+            }
+            Ok(ColumnarValue::Array(array)) if array.data_type() == &DataType::Boolean => {
+                return Ok((no_null(array.as_boolean()), None));
+            }
+            // Row by row, or the reason.
+            _ => {}
         }
         let evaluated = self.evaluate_with(batch, row_error)?;
-        let mask = evaluated.columns[0].as_boolean();
-        let mask = if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() };
-        let Some(kept) = evaluated.kept else { return Ok(mask) };
+        let mask = no_null(evaluated.columns[0].as_boolean());
+        let Some(kept) = evaluated.kept else { return Ok((mask, None)) };
         // Back to all rows: those that failed are not true.
         let mut of = mask.values().iter();
         let all = kept.values().iter().map(|kept| kept && of.next().unwrap_or(false));
-        Ok(BooleanArray::new(all.collect(), None))
+        Ok((BooleanArray::new(all.collect(), None), Some(kept)))
     }
 
     fn try_all(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
@@ -215,6 +250,7 @@ impl ExprSet {
     /// Says in which expression and for which values a row failed.
     fn explain(&self, row: &RecordBatch, error: Error) -> Error {
         let Some(failed) = self.exprs.iter().find(|e| e.evaluate(row).is_err()) else { return error };
+        let advice = advice(error.message());
         let mut error = error.note(format!("in {}", failed.text));
         let mut values = vec![];
         for &ordinal in failed.reads.iter().take(SHOWN_COLUMNS_MAX) {
@@ -233,7 +269,18 @@ impl ExprSet {
         if !values.is_empty() {
             error = error.note(format!("of the row with {}", values.join(", ")));
         }
-        error
+        advice.into_iter().fold(error, Error::note)
+    }
+}
+
+/// What can be written so that such a row gives NULL.
+fn advice(message: &str) -> Option<&'static str> {
+    match message {
+        "division by zero" => Some("x / NULLIF(y, 0) is NULL where y is 0"),
+        m if m.contains("is not a value of type") || m.contains("is out of the range of") => {
+            Some("TRY_CAST gives NULL for what does not fit")
+        }
+        _ => None,
     }
 }
 

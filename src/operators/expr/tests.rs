@@ -168,11 +168,12 @@ fn a_mask_is_true_for_true_only() {
             errors += 1;
             Ok(())
         })
-        .unwrap();
+        .unwrap()
+        .0;
     assert_eq!(mask, BooleanArray::from(vec![true, false, false, false, true]));
     assert_eq!(errors, 1);
     let always = ExprSet::compile(&[lit(SqlType::Boolean, LiteralValue::Boolean(true))], &input).unwrap();
-    assert_eq!(always.mask_with(&batch, &mut Err).unwrap().true_count(), 5);
+    assert_eq!(always.mask_with(&batch, &mut Err).unwrap().0.true_count(), 5);
 }
 
 #[test]
@@ -547,7 +548,7 @@ fn throughput() {
     let start = std::time::Instant::now();
     let mut kept = 0;
     for _ in 0..rounds {
-        kept += filter.mask_with(&batch, &mut Err).unwrap().true_count();
+        kept += filter.mask_with(&batch, &mut Err).unwrap().0.true_count();
     }
     let mask = start.elapsed().as_secs_f64();
     let start = std::time::Instant::now();
@@ -555,7 +556,7 @@ fn throughput() {
         kept += project.evaluate_with(&batch, &mut Err).unwrap().columns.len();
     }
     let projected = start.elapsed().as_secs_f64();
-    let mask_of = filter.mask_with(&batch, &mut Err).unwrap();
+    let mask_of = filter.mask_with(&batch, &mut Err).unwrap().0;
     let start = std::time::Instant::now();
     for _ in 0..rounds {
         let f = arrow::compute::FilterBuilder::new(&mask_of).optimize().build();

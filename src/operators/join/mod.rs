@@ -12,7 +12,7 @@ mod rows;
 mod side;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{and, filter_record_batch, is_not_null, take};
+use arrow::compute::{and, is_not_null, take};
 use arrow::datatypes::SchemaRef;
 use thalweg_core::consolidate::consolidate;
 use thalweg_core::operator::{BATCH_ROWS, EMIT_ROWS_MAX, Operator, Step, TickCx};
@@ -22,7 +22,9 @@ use thalweg_graph::ops::join::JoinSpec;
 
 use self::side::{Side, SideParts};
 use crate::BuildCx;
+use crate::compact::compact;
 use crate::expr::ExprSet;
+use crate::failed_rows::FailedRows;
 use crate::key_index::{BigIntIndex, BytesIndex, KeyIndex, NONE, is_big_int};
 use crate::layout::{LayoutParts, TableLayout, batch_of, rest};
 
@@ -34,8 +36,8 @@ pub(crate) fn build(cx: BuildCx<'_>, spec: &JoinSpec) -> Result<Box<dyn Operator
     }
 }
 
-/// Parts (of up to `BATCH_ROWS` rows) whose keys are read from a table at a time.
-const LOAD_PARTS: usize = 16;
+/// Parts (of up to `BATCH_ROWS` rows) that are added to the state at a time.
+const APPLY_PARTS: usize = 16;
 
 /// `K`: the form of the join key.
 struct Join<K: KeyIndex> {
@@ -43,6 +45,8 @@ struct Join<K: KeyIndex> {
     /// Join columns of each input.
     keys: [Vec<usize>; 2],
     residual: Option<ExprSet>,
+    /// Pairs for which the residual failed, unless both inputs are append-only.
+    failed: Option<FailedRows>,
     output: SchemaRef,
     collected: [Vec<Changes>; 2],
     /// The running end of a tick.
@@ -101,6 +105,7 @@ impl<K: KeyIndex> Join<K> {
         Ok(Join {
             sides: [side(0, inputs[0], &spec.left_keys, left)?, side(1, inputs[1], &spec.right_keys, right)?],
             keys: [spec.left_keys.clone(), spec.right_keys.clone()],
+            failed: (residual.is_some() && !inputs.iter().all(|i| i.append_only)).then(FailedRows::default),
             residual,
             output: cx.output().schema(),
             collected: [vec![], vec![]],
@@ -143,8 +148,8 @@ impl<K: KeyIndex> Join<K> {
                     let [left, right] = &mut self.sides;
                     let (own, other) = if work.side == 0 { (left, right) } else { (right, left) };
                     if work.part == work.loaded {
-                        work.loaded = work.parts.len().min(work.part + LOAD_PARTS);
-                        other.load(own.layout(), &work.parts[work.part..work.loaded])?;
+                        other.make_room()?;
+                        work.loaded += other.load(own.layout(), &work.parts[work.part..])?;
                     }
                     other.partners(part.changes.num_rows(), &part.keys, &mut work.heads);
                     work.row = 0;
@@ -166,7 +171,10 @@ impl<K: KeyIndex> Join<K> {
                 at = work.heads.get(work.row).copied().unwrap_or(NONE);
             }
             emitted += partners.len();
-            emit(work.side, &part.changes, &rows, &partners, other, &self.output, self.residual.as_ref(), cx)?;
+            if !rows.is_empty() {
+                let joined = pairs(work.side, &part.changes, &rows, &partners, other, &self.output)?;
+                emit(joined, &self.output, self.residual.as_ref(), &mut self.failed, cx)?;
+            }
             if work.row == work.heads.len() {
                 work.part += 1;
                 work.at = None;
@@ -180,7 +188,7 @@ impl<K: KeyIndex> Join<K> {
     /// Adds the changes to their side's state.
     fn apply(&mut self, work: Work<K>) -> Result<()> {
         let side = &mut self.sides[work.side];
-        for parts in work.parts.chunks(LOAD_PARTS) {
+        for parts in work.parts.chunks(APPLY_PARTS) {
             side.apply(parts)?;
         }
         side.finish_tick()
@@ -188,20 +196,14 @@ impl<K: KeyIndex> Join<K> {
 }
 
 /// Rows of the changes beside rows of the other side's store.
-#[expect(clippy::too_many_arguments, reason = "the parts of a join that are borrowed apart")]
-fn emit<K: KeyIndex>(
+fn pairs<K: KeyIndex>(
     side: usize,
     changes: &Changes,
     rows: &[u32],
     partners: &[u32],
     other: &Side<K>,
     output: &SchemaRef,
-    residual: Option<&ExprSet>,
-    cx: &mut dyn TickCx,
-) -> Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
+) -> Result<Changes> {
     let is_all = rows.len() == changes.num_rows() && rows.iter().enumerate().all(|(i, &r)| i as u32 == r);
     let picked = UInt32Array::from(rows.to_vec());
     let own: Vec<ArrayRef> = match is_all {
@@ -223,27 +225,37 @@ fn emit<K: KeyIndex>(
         ),
     };
     let weights = weights.filter(|w| w.iter().any(|&w| w != 1)).map(Int64Array::from);
-    let joined = Changes::new(batch_of(output.clone(), columns, rows.len())?, weights);
-    let joined = match residual {
-        None => joined,
-        Some(residual) => filter(&joined, &residual.mask(&joined.batch, cx)?)?,
+    Ok(Changes::new(batch_of(output.clone(), columns, rows.len())?, weights))
+}
+
+/// Emits the pairs for which the residual is true.
+fn emit(
+    pairs: Changes,
+    output: &SchemaRef,
+    residual: Option<&ExprSet>,
+    failed: &mut Option<FailedRows>,
+    cx: &mut dyn TickCx,
+) -> Result<()> {
+    let joined = match (residual, failed) {
+        (None, _) => pairs,
+        (Some(residual), None) => {
+            let mask = residual.mask(&pairs.batch, cx)?;
+            compact(pairs, &mask, output)?
+        }
+        (Some(residual), Some(failed)) => {
+            let (mask, succeeded) = residual.mask_of_what_succeeds(&pairs.batch, cx)?;
+            if let Some(succeeded) = succeeded
+                && let Some(now) = failed.add(&pairs, &succeeded)?
+            {
+                emit(now, output, Some(residual), &mut None, cx)?;
+            }
+            compact(pairs, &mask, output)?
+        }
     };
     if !joined.is_empty() {
         cx.emit(joined);
     }
     Ok(())
-}
-
-fn filter(changes: &Changes, mask: &BooleanArray) -> Result<Changes> {
-    let kept = mask.true_count();
-    if kept == changes.num_rows() {
-        return Ok(changes.clone());
-    }
-    let weights = changes
-        .weights
-        .as_ref()
-        .map(|w| w.values().iter().zip(mask.values()).filter(|(_, keep)| *keep).map(|(w, _)| *w).collect());
-    Ok(Changes::new(filter_record_batch(&changes.batch, mask)?, weights))
 }
 
 impl<K: KeyIndex> Operator for Join<K> {
@@ -263,10 +275,13 @@ impl<K: KeyIndex> Operator for Join<K> {
         }
         let changes = match present {
             None => changes,
-            Some(mask) => filter(&changes, &mask)?,
+            Some(mask) => {
+                let schema = changes.batch.schema();
+                compact(changes, &mask, &schema)?
+            }
         };
         if !changes.is_empty() {
-            self.collected[input].push(changes);
+            self.collected[input].push(self.sides[input].layout().with_canonical_keys(changes)?);
         }
         Ok(())
     }
@@ -284,6 +299,9 @@ impl<K: KeyIndex> Operator for Join<K> {
             let side = work.side;
             self.apply(work)?;
             if side == 1 {
+                if let Some(net) = self.failed.as_mut().map_or(Ok(None), FailedRows::take_net)? {
+                    emit(net, &self.output, self.residual.as_ref(), &mut None, cx)?;
+                }
                 return Ok(Step::Done);
             }
             work = self.start(1)?;

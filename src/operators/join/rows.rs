@@ -4,7 +4,7 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use hashbrown::HashTable;
 use thalweg_core::key_group::hash_rows;
-use thalweg_core::state::{KeyBatch, StateTable, WriteBatch, WriteOp};
+use thalweg_core::state::{KeyBatch, StateTable, WriteBatch};
 use thalweg_core::{Error, Result};
 
 use crate::key_index::{EMPTY, KeyIndex, NONE, UNKNOWN};
@@ -20,7 +20,7 @@ const GONE: u8 = 4;
 /// Rows that are read from the table before they are decoded.
 pub(super) const READ_ROWS_MAX: usize = 32 * 1024;
 /// Rows that are written to the table at a time, after what it has of them was read.
-pub(super) const WRITE_ROWS_MAX: usize = 128 * 1024;
+pub(super) const WRITE_ROWS_MAX: usize = 512 * 1024;
 /// Rows of which the state may be rid only by making it anew.
 const GONE_ROWS_MIN: usize = 32 * 1024;
 /// Row numbers are given anew before they come to this.
@@ -150,8 +150,7 @@ impl<K: KeyIndex> Rows<K> {
     /// What the table must get for these dirty rows, on top of what it has. They are clean afterwards.
     pub(super) fn writes_of_appended(&mut self, dirty: &[u32], table: &dyn StateTable) -> Result<WriteBatch> {
         let (batch, keys) = self.encoded(dirty)?;
-        let mut order: Vec<u32> = (0..dirty.len() as u32).collect();
-        order.sort_unstable_by(|&a, &b| keys.get(a as usize).cmp(keys.get(b as usize)));
+        let order = keys.sorted();
         // One row per distinct key, with the sum of the weights.
         let mut distinct = vec![];
         let mut weights: Vec<i64> = vec![];
@@ -190,7 +189,7 @@ impl<K: KeyIndex> Rows<K> {
         let batch = take_record_batch(&batch, &UInt32Array::from(distinct.clone()))?;
         let mut values = KeyBatch::new();
         self.layout.encode_values(&batch, Some(&weights), &mut values)?;
-        let mut writes = WriteBatch { ops: Vec::with_capacity(distinct.len()) };
+        let mut writes = WriteBatch::default();
         for (value, &i) in values.iter().zip(&distinct) {
             writes.put(keys.get(i as usize), value);
         }
@@ -374,7 +373,6 @@ impl<K: KeyIndex> Rows<K> {
                 self.let_go(row);
             }
         }
-        writes.ops.sort_by(|a, b| key_of(a).cmp(key_of(b)));
         Ok(writes)
     }
 
@@ -524,13 +522,7 @@ impl<K: KeyIndex> Rows<K> {
     }
 }
 
-fn key_of(op: &WriteOp) -> &[u8] {
-    match op {
-        WriteOp::Put(key, _) | WriteOp::Delete(key) | WriteOp::DeleteRange(key, _) => key,
-    }
-}
-
-/// Whether two rows of a batch are equal, as keys are.
+/// Whether two rows of a batch are equal.
 fn equal_rows(batch: &RecordBatch, a: usize, b: usize) -> bool {
     let row = batch.slice(a, 1);
     RowStore::new(batch.schema())

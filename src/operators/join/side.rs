@@ -19,7 +19,7 @@ use thalweg_core::state::{KeyBatch, StateTable};
 
 use super::Part;
 use super::rows::{DIRTY, PREFETCH_ROWS, READ_ROWS_MAX, Read, Rows, WRITE_ROWS_MAX};
-use crate::key_index::{EMPTY, KeyIndex, NONE};
+use crate::key_index::{EMPTY, KeyIndex, NONE, UNKNOWN};
 use crate::layout::TableLayout;
 use crate::row_store::{Paged, RowStore};
 
@@ -28,7 +28,19 @@ pub(super) struct Side<K> {
     rows: Rows<K>,
     /// Rows whose weight changed in this tick.
     touched: Vec<u32>,
+    /// What it was last asked to shrink to.
+    bytes_max: usize,
+    /// Batches whose keys are read at a time.
+    load_parts: usize,
 }
+
+/// Batches (of up to `BATCH_ROWS` rows) whose keys are read from the table at a time, at most.
+const LOAD_PARTS_MAX: usize = 64;
+
+/// Bytes of rows that are read from the table at a time.
+const LOAD_BYTES_MAX: usize = 32 << 20;
+/// Less than this is not given back within a tick.
+const ROOM_BYTES_MIN: usize = 4 << 20;
 
 /// What a side is made of.
 pub(super) struct SideParts {
@@ -63,7 +75,7 @@ impl<K: KeyIndex> Side<K> {
         if !append_only {
             rows.weights = Some(Paged::default());
         }
-        Ok(Side { table, rows, touched: vec![] })
+        Ok(Side { table, rows, touched: vec![], bytes_max: usize::MAX, load_parts: LOAD_PARTS_MAX })
     }
 
     pub fn layout(&self) -> &TableLayout {
@@ -116,45 +128,71 @@ impl<K: KeyIndex> Side<K> {
         &self.rows.store
     }
 
-    /// Reads the keys of batches of the other side that are not known. The more at a time, the nearer to one another
-    /// they lie in the table.
-    pub fn load(&mut self, other: &TableLayout, parts: &[Part<K>]) -> Result<()> {
+    /// Reads the keys of batches of the other side that are not known, of as many batches as memory allows, but at least
+    /// one; gives their number. The more at a time, the nearer to one another they lie in the table.
+    pub fn load(&mut self, other: &TableLayout, parts: &[Part<K>]) -> Result<usize> {
+        let mut count = parts.len().min(self.load_parts);
+        while !self.load_all(other, &parts[..count], if count == 1 { usize::MAX } else { LOAD_BYTES_MAX })? {
+            count /= 2;
+            self.load_parts = count;
+        }
+        // What was too much once may be so again, but not for ever.
+        self.load_parts = (2 * self.load_parts).min(LOAD_PARTS_MAX);
+        Ok(count)
+    }
+
+    /// False if that would be more bytes than these.
+    fn load_all(&mut self, other: &TableLayout, parts: &[Part<K>], bytes_max: usize) -> Result<bool> {
         let Side { table, rows, .. } = self;
         if rows.complete {
-            return Ok(());
+            return Ok(true);
         }
         let start = rows.store.start();
-        rows.reserve(parts.iter().map(|p| p.changes.num_rows()).sum());
-        let mut positions = vec![];
-        let mut prefixes = KeyBatch::new();
-        for part in parts {
+        let mut unknown = KeyBatch::new();
+        let mut of: Vec<(u32, u32)> = vec![];
+        for (n, part) in parts.iter().enumerate() {
             let batch = &part.changes.batch;
-            let mut missing = vec![];
+            let from = of.len();
             for row in 0..batch.num_rows() {
                 if row + PREFETCH_ROWS < batch.num_rows() {
                     rows.index.prefetch(&part.keys, row + PREFETCH_ROWS);
                 }
-                let position = rows.index.insert(&part.keys, row);
-                let entry = rows.index.entry_mut(position);
-                if !entry.is_known(start) {
-                    entry.oldest = EMPTY;
-                    missing.push(row as u32);
-                    positions.push(position);
+                if !rows.index.find(&part.keys, row).is_some_and(|p| rows.index.entry(p).is_known(start)) {
+                    of.push((n as u32, row as u32));
                 }
             }
-            if !missing.is_empty() {
-                other.encode_routing(&take_record_batch(batch, &UInt32Array::from(missing))?, &mut prefixes)?;
+            if from < of.len() {
+                let picked: UInt32Array = of[from..].iter().map(|(_, row)| *row).collect();
+                other.encode_routing(&take_record_batch(batch, &picked)?, &mut unknown)?;
             }
         }
+        // Of most keys the table knows that it has none; they take no place in the index.
+        let stored = table.may_hold(&unknown);
+        rows.reserve(stored.len());
+        let mut positions = vec![];
+        let mut prefixes = KeyBatch::new();
+        for i in stored {
+            let (part, row) = of[i as usize];
+            let position = rows.index.insert(&parts[part as usize].keys, row as usize);
+            let entry = rows.index.entry_mut(position);
+            if !entry.is_known(start) {
+                entry.oldest = EMPTY;
+                positions.push(position);
+                prefixes.push(unknown.get(i as usize));
+            }
+        }
+        drop((unknown, of));
         for &position in &positions {
             rows.keep_dirty(position);
         }
-        if positions.is_empty() || table.is_empty() {
-            return Ok(());
-        }
         let mut read = Read::default();
+        let mut bytes = 0;
         let mut failed = Ok(());
         table.scan_many(&prefixes, &mut |i, key, value| {
+            bytes += key.len() + value.len();
+            if bytes > bytes_max {
+                return ControlFlow::Break(());
+            }
             read.push(positions[i], key, value);
             if read.positions.len() >= READ_ROWS_MAX {
                 failed = rows.absorb(&mut read);
@@ -162,7 +200,21 @@ impl<K: KeyIndex> Side<K> {
             if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         failed?;
-        rows.absorb(&mut read)
+        rows.absorb(&mut read)?;
+        if bytes > bytes_max {
+            // Some of the keys are not in memory as a whole; which ones is not worth keeping.
+            positions.iter().for_each(|&p| rows.index.entry_mut(p).oldest = UNKNOWN);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// In a tick, while no part is on its way: gives back memory if keys that were loaded took far more than there is.
+    pub fn make_room(&mut self) -> Result<()> {
+        match self.bytes() / 2 > self.bytes_max {
+            true => self.shrink(self.bytes_max).map(|_| ()),
+            false => Ok(()),
+        }
     }
 
     /// Adds this side's own changes.
@@ -256,7 +308,7 @@ impl<K: KeyIndex> Side<K> {
                 true => rows.writes_of_appended(part, table.as_ref())?,
                 false => rows.writes_of_changed(part)?,
             };
-            if !writes.ops.is_empty() {
+            if !writes.is_empty() {
                 table.write(writes)?;
             }
         }
@@ -269,6 +321,7 @@ impl<K: KeyIndex> Side<K> {
         if self.bytes() <= bytes_max {
             return Ok(self.bytes());
         }
+        self.bytes_max = bytes_max.max(ROOM_BYTES_MIN);
         self.flush()?;
         let target = bytes_max - bytes_max / 8;
         let rows = &mut self.rows;

@@ -143,11 +143,14 @@ pub fn source(builder: &mut GraphBuilder, source: &TestSource<'_>) -> Edge {
 pub struct SharedTable {
     spec: StateTableSpec,
     table: Rc<RefCell<MemoryTable>>,
+    /// Keys that were looked up, operations that were written.
+    costs: Rc<std::cell::Cell<(usize, usize)>>,
 }
 
 impl SharedTable {
     pub fn new(spec: StateTableSpec) -> Self {
-        SharedTable { spec: spec.clone(), table: Rc::new(RefCell::new(MemoryTable::new(spec))) }
+        let table = Rc::new(RefCell::new(MemoryTable::new(spec.clone())));
+        SharedTable { spec, table, costs: Rc::default() }
     }
 
     pub fn empty() -> Self {
@@ -156,6 +159,11 @@ impl SharedTable {
 
     pub fn boxed(&self) -> Box<dyn StateTable> {
         Box::new(self.clone())
+    }
+
+    /// Keys that were looked up and operations that were written since it was asked last.
+    pub fn take_costs(&self) -> (usize, usize) {
+        self.costs.take()
     }
 
     /// All keys and values.
@@ -179,7 +187,25 @@ impl StateTable for SharedTable {
         self.table.borrow().is_empty()
     }
 
+    /// Knows it of some, and of others claims that they may be there.
+    fn may_hold(&self, prefixes: &KeyBatch) -> Vec<u32> {
+        let table = self.table.borrow();
+        let holds = |prefix: &[u8]| {
+            let mut any = false;
+            let mut row = |_: &[u8], _: &[u8]| {
+                any = true;
+                ControlFlow::Break(())
+            };
+            table.scan(prefix, None, false, &mut row).unwrap();
+            any
+        };
+        let may = |prefix: &[u8]| prefix.iter().fold(0, |sum, b| sum ^ b) % 2 == 1 || holds(prefix);
+        (0..prefixes.len() as u32).filter(|i| may(prefixes.get(*i as usize))).collect()
+    }
+
     fn get_many(&self, keys: &KeyBatch, found: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
+        let (read, written) = self.costs.get();
+        self.costs.set((read + keys.len(), written));
         self.table.borrow().get_many(keys, found)
     }
 
@@ -194,6 +220,8 @@ impl StateTable for SharedTable {
     }
 
     fn write(&mut self, batch: WriteBatch) -> Result<()> {
+        let (read, written) = self.costs.get();
+        self.costs.set((read, written + batch.len()));
         self.table.borrow_mut().write(batch)
     }
 }
@@ -204,12 +232,13 @@ impl StateTable for SharedTable {
 pub struct TestCx {
     pub tick: Tick,
     pub emitted: Vec<Changes>,
+    pub memory_max: usize,
 }
 
 impl TestCx {
     pub fn new(id: u64) -> Self {
         let tick = Tick { id, kind: TickKind::Plain, wall_clock_us: id as i64 * 1_000_000 };
-        TestCx { tick, emitted: vec![] }
+        TestCx { tick, emitted: vec![], memory_max: usize::MAX }
     }
 }
 
@@ -236,6 +265,10 @@ impl TickCx for TestCx {
     fn waker(&self) -> Waker {
         Arc::new(|| {})
     }
+
+    fn memory_max(&self) -> usize {
+        self.memory_max
+    }
 }
 
 /// One node of a graph, running on the only worker.
@@ -244,6 +277,8 @@ pub struct Rig {
     pub node: NodeIx,
     pub tables: Vec<SharedTable>,
     pub operator: Box<dyn Operator>,
+    /// Within ticks.
+    pub memory_max: usize,
     tick: u64,
 }
 
@@ -251,7 +286,7 @@ impl Rig {
     pub fn new(graph: Graph, node: NodeIx) -> Self {
         let tables: Vec<_> = graph.nodes[node].state.iter().cloned().map(SharedTable::new).collect();
         let operator = Self::build(&graph, node, &tables);
-        Rig { graph, node, tables, operator, tick: 0 }
+        Rig { graph, node, tables, operator, memory_max: usize::MAX, tick: 0 }
     }
 
     fn build(graph: &Graph, node: NodeIx, tables: &[SharedTable]) -> Box<dyn Operator> {
@@ -272,6 +307,7 @@ impl Rig {
     pub fn tick(&mut self, parts: Vec<(usize, Changes)>) -> Result<Vec<Changes>> {
         self.tick += 1;
         let mut cx = TestCx::new(self.tick);
+        cx.memory_max = self.memory_max;
         for (input, changes) in parts {
             self.operator.push(input, changes, &mut cx)?;
         }
@@ -324,11 +360,14 @@ pub fn sequences() -> impl proptest::strategy::Strategy<Value = Sequence> {
 pub fn run(mut rig: Rig, model: &mut dyn Model, sequence: Sequence) {
     let mut rng = SmallRng::seed_from_u64(sequence.seed);
     let mut found = ZSet::new();
+    // Nothing stays in memory from one tick to the next.
+    let is_starved = rng.random_range(0..4) == 0;
     for tick in 0..sequence.ticks {
         let rows = if rng.random_range(0..8) == 0 { 0 } else { rng.random_range(1..=sequence.rows_max) };
         let changes = model.draw(&mut rng, rows);
         let mut parts = cut(&mut rng, &rig, &changes);
         parts.shuffle(&mut rng);
+        rig.memory_max = if rng.random_range(0..3) == 0 { 0 } else { usize::MAX };
         let emitted = rig.tick(parts).unwrap_or_else(|e| panic!("tick {tick} of {sequence:?}: {e}\n{changes:?}"));
         for (row, weight) in emitted.iter().flat_map(rows_of) {
             *found.entry(row).or_insert(0) += weight;
@@ -336,6 +375,9 @@ pub fn run(mut rig: Rig, model: &mut dyn Model, sequence: Sequence) {
         found.retain(|_, w| *w != 0);
         let expected = model.answer(&changes);
         assert_eq!(found, expected, "tick {tick} of {sequence:?}, after {changes:?}");
+        if is_starved {
+            rig.operator.shrink(0).unwrap();
+        }
         match rng.random_range(0..6) {
             0 => rig.operator.flush().unwrap(),
             1 => {

@@ -154,3 +154,19 @@ fn a_key_that_changes_many_times_does_not_pile_up() {
     assert!(rig.operator.shrink(usize::MAX).unwrap() < 8_000_000);
     assert_eq!(rig.tables[0].contents().len(), 50);
 }
+
+#[test]
+fn a_checkpoint_writes_the_rows_that_came_since_the_last_one_and_reads_nothing() {
+    let mut rig = rig(&simple(true, &[]));
+    let mut flushed_after = |input, keys: std::ops::Range<i64>| {
+        let rows: Vec<(Row, i64)> = keys.map(|k| (row(k, k), 1)).collect();
+        let changes = changes_of(&rig.schema(input), &rows);
+        rig.tick(vec![(input, changes)]).unwrap();
+        rig.operator.flush().unwrap();
+        (rig.tables[0].take_costs(), rig.tables[1].take_costs())
+    };
+    assert_eq!(flushed_after(0, 0..3000), ((0, 3000), (0, 0)));
+    assert_eq!(flushed_after(1, 0..3000), ((0, 0), (0, 3000)));
+    assert_eq!(flushed_after(0, 3000..3010), ((0, 10), (0, 0)));
+    assert_eq!(flushed_after(0, 0..0), ((0, 0), (0, 0)));
+}

@@ -136,7 +136,7 @@ impl TopN {
             keys.iter().zip(values.iter()).for_each(|(key, value)| writes.put(key, value));
             self.table.write(std::mem::take(&mut writes))?;
         }
-        if !writes.ops.is_empty() {
+        if !writes.is_empty() {
             self.table.write(writes)?;
         }
         Ok(())

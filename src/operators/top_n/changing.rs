@@ -420,8 +420,8 @@ impl TopN {
             let mut writes = WriteBatch::default();
             for (key, row) in part {
                 match row {
-                    Some(_) => writes.put(key.clone(), values.next().expect("one per live row")),
-                    None => writes.delete(key.clone()),
+                    Some(_) => writes.put(key, values.next().expect("one per live row")),
+                    None => writes.delete(key),
                 }
             }
             self.table.write(writes)?;

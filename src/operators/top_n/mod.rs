@@ -25,7 +25,7 @@ use arrow::datatypes::SchemaRef;
 use thalweg_core::consolidate::consolidate;
 use thalweg_core::key::{KeyCodec, KeyOrder};
 use thalweg_core::operator::{BATCH_ROWS, EMIT_ROWS_MAX, Operator, Step, TickCx};
-use thalweg_core::state::{KeyBatch, StateTable};
+use thalweg_core::state::{KeyBatch, KeyColumn, StateTable};
 use thalweg_core::{Changes, Error, Result};
 use thalweg_graph::ops::SortKey;
 use thalweg_graph::ops::top_n::TopNSpec;
@@ -41,7 +41,7 @@ use crate::row_store::{PagedBytes, RowStore};
 /// Rows that no list has any more, before the store is made anew without them.
 const GONE_ROWS_MIN: usize = 32 * 1024;
 /// Rows that are read from or written to the table at a time.
-const TABLE_ROWS_MAX: usize = 32 * 1024;
+const TABLE_ROWS_MAX: usize = 256 * 1024;
 
 /// What of a `TopNSpec` (or of another operator that is one) says how it runs.
 pub(crate) struct TopNParts {
@@ -140,10 +140,11 @@ impl TopN {
         let mut without_weight = spec.clone();
         without_weight.value.pop();
         let contents = TableLayout::new(layout_parts(&without_weight, false))?;
-        let order = |k: &SortKey| KeyOrder {
+        let order = |(k, c): (&SortKey, &KeyColumn)| KeyOrder {
             ty: input.columns[k.column].column.ty.clone(),
             descending: k.descending,
             nulls_first: k.nulls_first,
+            exact: c.exact,
         };
         let suffix_columns = ordinals[partition_columns..].to_vec();
         let complement = to.is_none() && !with_rank;
@@ -156,7 +157,7 @@ impl TopN {
             complement,
             append_only: input.append_only,
             unique: !input.unique_keys.is_empty(),
-            suffix: KeyCodec::new(key[partition_columns..].iter().map(order).collect()),
+            suffix: KeyCodec::new(key.iter().zip(&spec.key).skip(partition_columns).map(order).collect()),
             bound_columns: order_columns.max(1).min(suffix_columns.len()),
             suffix_columns,
             output: cx.output().schema(),
@@ -486,7 +487,7 @@ impl TopN {
 impl Operator for TopN {
     fn push(&mut self, _: usize, changes: Changes, _: &mut dyn TickCx) -> Result<()> {
         if !changes.is_empty() {
-            self.collected.push(changes);
+            self.collected.push(self.layout.with_canonical_keys(changes)?);
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ pub(crate) fn comparable(l: Expr, r: Expr, zone: Zone) -> Result<(Expr, Expr)> {
     if l.ty().is_string() && r.ty().is_string() {
         return Ok((l, r));
     }
-    let ty = common(l.ty(), r.ty(), Purpose::Compare).filter(|t| !matches!(t, SqlType::Map(..)));
+    let ty = common(l.ty(), r.ty(), Purpose::Compare).filter(|t| t.is_orderable() || *t == SqlType::Interval);
     let Some(ty) = ty else {
         return Err(Error::type_(format!("cannot compare {} with {}", l.ty(), r.ty()))
             .note("CAST one side to the type of the other"));
@@ -162,15 +162,20 @@ pub(crate) fn arithmetic(op: &str, l: Expr, r: Expr, zone: Zone) -> Result<Expr>
     }
 }
 
-/// A time and an interval: a DATE and hours are a TIMESTAMP.
+/// A time and an interval: a DATE and hours, or what may be hours, are a TIMESTAMP.
 fn sum_type(time: &SqlType, interval: &Expr) -> SqlType {
+    if *time == SqlType::Date && !is_whole_days(interval) { SqlType::Timestamp(6) } else { time.clone() }
+}
+
+/// Whether an interval certainly has no part below a day.
+fn is_whole_days(interval: &Expr) -> bool {
     match interval {
-        Expr::Literal(Literal { value: LiteralValue::Interval { nanos, .. }, .. })
-            if *nanos != 0 && *time == SqlType::Date =>
-        {
-            SqlType::Timestamp(6)
+        Expr::Literal(Literal { value: LiteralValue::Interval { nanos, .. }, .. }) => *nanos == 0,
+        Expr::Literal(Literal { value: LiteralValue::Null, .. }) => true,
+        Expr::Call { function, args, .. } => {
+            matches!(function.as_str(), "+" | "-" | "negative") && args.iter().all(is_whole_days)
         }
-        _ => time.clone(),
+        _ => false,
     }
 }
 

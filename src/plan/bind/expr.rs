@@ -600,9 +600,13 @@ fn cast(e: Expr, ty: &SqlType, safe: bool, zone: Zone) -> Result<Expr> {
 
 fn value(v: &Value) -> Result<Expr> {
     Ok(match v {
-        Value::Number(n, false) => Expr::Literal(
-            literal::number(n).ok_or_else(|| Error::type_(format!("the number {n} has more than 76 digits")))?,
-        ),
+        Value::Number(n, false) => Expr::Literal(literal::number(n).ok_or_else(|| {
+            if n.contains(['e', 'E']) {
+                return Error::type_(format!("the number {n} is out of range for DOUBLE"))
+                    .note("the greatest DOUBLE is about 1.8e308");
+            }
+            Error::type_(format!("the number {n} has more than 76 digits"))
+        })?),
         Value::SingleQuotedString(s) => literal::string(s),
         Value::Boolean(b) => literal::boolean(*b),
         Value::Null => literal::null(SqlType::Null),

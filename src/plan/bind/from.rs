@@ -26,7 +26,7 @@ impl Binder<'_> {
                 Some((left, scope)) => {
                     let scope = scope.join(right.1, left.columns.len());
                     scope.check_qualifiers(place(&t.relation))?;
-                    (Rel::join(left, right.0, vec![]), scope)
+                    (Rel::join(left, right.0, vec![]).written_at(place(&t.relation)), scope)
                 }
             });
         }
@@ -81,7 +81,8 @@ impl Binder<'_> {
             JoinConstraint::None | JoinConstraint::On(_) => vec![],
             JoinConstraint::Using(names) => names.iter().map(|n| single(n).cloned()).collect::<Result<_>>()?,
             JoinConstraint::Natural => {
-                let shared = left_scope.all().filter(|l| right_scope.all().any(|r| r.column.name == l.column.name));
+                let names: Vec<&str> = right_scope.all().map(|c| c.column.name.as_str()).collect();
+                let shared = left_scope.all().filter(|l| names.contains(&l.column.name.as_str()));
                 let shared: Vec<ast::Ident> = shared.map(|c| ast::Ident::new(&c.column.name)).collect();
                 if shared.is_empty() {
                     return Err(at(Error::name("NATURAL JOIN of two relations that share no column"), here));
@@ -90,30 +91,28 @@ impl Binder<'_> {
             }
         };
         let width = left.columns.len();
-        let mut pairs = vec![];
+        let mut condition = vec![];
+        let mut merged = vec![];
         for name in &using {
             let column = |s: &Scope| {
                 s.column(std::slice::from_ref(name))?.ok_or_else(|| s.no_such_column(std::slice::from_ref(name)))
             };
             let (l, r) = (column(&left_scope)?, column(&right_scope)?);
             let r = r.map_columns(&|o| o + width);
-            let e = coerce::compare("=", l, r.clone(), coerce::Zone(&self.settings.time_zone));
-            pairs.push((e.map_err(|e| e.at(place_of_ident(name)))?, r));
+            if let (Expr::Column { ordinal: l, .. }, Expr::Column { ordinal: r, .. }) = (&l, &r) {
+                merged.push((*l, *r));
+            }
+            let e = coerce::compare("=", l, r, coerce::Zone(&self.settings.time_zone));
+            condition.push(e.map_err(|e| e.at(place_of_ident(name)))?);
         }
         let mut scope = left_scope.join(right_scope, width);
         scope.check_qualifiers(here)?;
-        let mut condition = vec![];
-        for (e, r) in pairs {
-            condition.push(e);
-            for c in scope.relations.iter_mut().flat_map(|rel| &mut rel.columns) {
-                c.merged |= matches!(r, Expr::Column { ordinal, .. } if ordinal == c.ordinal);
-            }
-        }
+        scope.merge(&merged);
         if let JoinConstraint::On(on) = constraint {
             let e = ExprBinder::new(self, &scope, Clause::On).condition(on, "the condition of ON")?;
             condition.extend(conjuncts(e));
         }
-        Ok((Rel::join(left, right, condition), scope))
+        Ok((Rel::join(left, right, condition).written_at(here), scope))
     }
 
     fn factor(&self, f: &TableFactor, ctes: &Ctes) -> Result<(Rel, Scope)> {
@@ -230,7 +229,7 @@ impl Binder<'_> {
             }
             rename(&mut rel, names.iter().cloned());
         }
-        Ok(rel)
+        Ok(rel.moved_to(here))
     }
 }
 

@@ -71,7 +71,7 @@ impl Binder<'_> {
             } else {
                 let order = bound.order.clone();
                 let top = TopN { input: Box::new(bound.rel), partition: vec![], order, from, to, rank: false };
-                Rel::top_n(top, "")
+                Rel::top_n(top, "").written_at(place(&*q.body))
             };
         }
         Ok(bound)

@@ -116,7 +116,8 @@ impl Binder<'_> {
                 pre.extend((0..rel.columns.len()).map(|o| (rel.column(o), rel.columns[o].name.clone())));
             }
             let from = rel.columns.clone();
-            let aggregated = Rel::aggregate(Rel::project(rel, pre), keys, bound_calls);
+            let here = place_of_span(s.select_token.0.span);
+            let aggregated = Rel::aggregate(Rel::project(rel, pre), keys, bound_calls).written_at(here);
             let over =
                 Grouped { group: &group_exprs, from: &from, columns: &aggregated.columns, places: &column_places };
             for i in &mut items {
@@ -180,7 +181,8 @@ impl Binder<'_> {
             for (o, p) in places.iter().enumerate() {
                 check_order(&rel.column(o), "DISTINCT", *p)?;
             }
-            rel = Rel::aggregate(rel, (0..visible).collect(), vec![]);
+            let here = place_of_span(s.select_token.0.span);
+            rel = Rel::aggregate(rel, (0..visible).collect(), vec![]).written_at(here);
         }
         let unlimited_order = order_items.and_then(|items| items.first().and_then(place));
         Ok(BoundQuery { rel, visible, order, unlimited_order, places })

@@ -35,7 +35,7 @@ impl Binder<'_> {
         let scan = self.scan(table, def, hint, place)?;
         let has_order = scan.table.with_order;
         let scope = scope_of_table(&scan.table.def);
-        let rel = Rel::scan(scan);
+        let rel = Rel::scan(scan).written_at(Some(place));
         if !table.columns.iter().any(|c| matches!(c.kind, CatalogColumnKind::Computed { .. })) {
             return Ok((rel, table.columns.len()));
         }

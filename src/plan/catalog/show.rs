@@ -1,11 +1,11 @@
 //! `SHOW CREATE TABLE`, `SHOW CREATE VIEW`, `DESCRIBE`.
 
 use thalweg_core::SqlType;
-use thalweg_core::secret::MASK;
+use thalweg_core::secret::{MASK, names_secret};
 
 use crate::catalog::table::{Column, ColumnKind, Table};
 use crate::catalog::view::View;
-use crate::sql::{looks_secret, quoted_name, text_of_type};
+use crate::sql::{mask_parsed, quoted_name, text_of_type};
 
 /// A statement that makes the same table again, but for the values of secret options: `is_secret` is asked with the
 /// connector (empty for an own table) and the option's name.
@@ -34,7 +34,7 @@ pub fn show_create_table(table: &Table, is_secret: &dyn Fn(&str, &str) -> bool) 
             .options
             .iter()
             .map(|(k, v)| {
-                let hidden = looks_secret(k) || is_secret(connector, &k.to_lowercase());
+                let hidden = names_secret(k) || is_secret(connector, &k.to_lowercase());
                 format!("{} = {}", literal(k), literal(if hidden { MASK } else { v }))
             })
             .collect();
@@ -50,7 +50,7 @@ pub fn show_create_view(view: &View, is_secret: &dyn Fn(&str, &str) -> bool) -> 
         format!(" ({})", names.join(", "))
     });
     let comment = view.comment.as_ref().map_or_else(String::new, |c| format!("\nCOMMENT {}", literal(c)));
-    let query = crate::sql::mask_secrets(&view.query.text, is_secret);
+    let query = mask_parsed(&view.query.text, is_secret);
     format!("CREATE {temporary}VIEW {}{columns}{comment} AS\n{query}", quoted_name(&view.name))
 }
 

@@ -11,8 +11,8 @@ mod top_n;
 
 use std::rc::Rc;
 
-use thalweg_core::{Error, Result};
-use thalweg_graph::GraphBuilder;
+use thalweg_core::{Error, Place, Result};
+use thalweg_graph::{GraphBuilder, NodeIx};
 
 use crate::edges::Flow;
 use crate::logical::{Op, Rel};
@@ -23,6 +23,10 @@ pub(crate) use source::Sources;
 pub(crate) struct Lowering {
     pub builder: GraphBuilder,
     sources: Sources,
+    /// Where each node comes from; of one that serves several statements, where it is written first.
+    pub places: Vec<Option<Place>>,
+    /// Of the relation that is being lowered, or of what it stands in.
+    place: Option<Place>,
 }
 
 impl Lowering {
@@ -30,12 +34,32 @@ impl Lowering {
     pub fn new<'r>(rels: impl IntoIterator<Item = &'r Rel>) -> Result<Self> {
         let mut builder = GraphBuilder::new();
         let sources = Sources::collect(rels, &mut builder)?;
-        Ok(Lowering { builder, sources })
+        let places = vec![None; builder.graph().nodes.len()];
+        Ok(Lowering { builder, sources, places, place: None })
     }
 
     /// The relation as operators; output columns are the relation's, one by one. What is found out of its changes is
     /// left in `rel.facts`.
     pub fn lower(&mut self, rel: &mut Rel) -> Result<Flow> {
+        let around = self.place;
+        self.place = rel.place.or(around);
+        let flow = self.lower_here(rel)?;
+        self.note_place();
+        self.place = around;
+        Ok(flow)
+    }
+
+    /// Nodes that were added since the last call come from the place that is lowered.
+    fn note_place(&mut self) {
+        self.places.resize(self.builder.graph().nodes.len(), self.place);
+    }
+
+    /// Sources are there before what reads them.
+    fn note_source(&mut self, node: NodeIx) {
+        self.places[node] = self.places[node].or(self.place);
+    }
+
+    fn lower_here(&mut self, rel: &mut Rel) -> Result<Flow> {
         let flow = match &mut rel.op {
             Op::Scan(scan) => self.scan(scan)?,
             Op::Values(rows) => self.values(rows, &rel.columns)?,

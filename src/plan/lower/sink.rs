@@ -60,6 +60,7 @@ impl Lowering {
     /// The sink of a target over all relations that are written to it.
     pub fn sink(&mut self, target: &Target, rels: &mut [Rel]) -> Result<()> {
         let mut flows = vec![];
+        self.place = target.place;
         for rel in rels {
             let flow = self.lower(rel)?;
             flows.push(settle(&mut self.builder, flow)?);
@@ -91,17 +92,26 @@ impl Lowering {
             flows = vec![self.materialize(from, &key)?];
         }
         if key.is_empty()
+            && let Some(declared) = &target.info.key
+        {
+            key = declared.clone();
+        }
+        let mut one_row = false;
+        if key.is_empty()
             && flows.len() == 1
             && let Some(unique) = flows[0].out(&self.builder).unique_keys.first()
         {
             key = unique.clone();
+            one_row = key.is_empty();
         }
         let edges: Vec<Edge> = flows
             .iter()
             .map(|f| {
                 let out = f.out(&self.builder);
-                let is_free = !target.info.needs_net || (out.append_only && target.primary_key().is_empty());
-                if is_free { f.same() } else { f.together(&key, out) }
+                let together = target.info.key.as_ref().unwrap_or(&key);
+                let is_ordered = target.info.key.is_some() || !target.primary_key().is_empty();
+                let is_free = !target.info.needs_net || (out.append_only && !is_ordered);
+                if is_free { f.same() } else { f.together(together, out) }
             })
             .collect();
         let spec = SinkSpec {
@@ -112,15 +122,16 @@ impl Lowering {
             delivery: target.info.delivery,
             needs_net: target.info.needs_net,
             key,
+            one_row,
         };
         self.builder.add(OperatorSpec::Sink(spec), edges)?;
+        self.note_place();
         Ok(())
     }
 
     fn materialize(&mut self, from: Flow, key: &[usize]) -> Result<Flow> {
         let out = from.out(&self.builder);
-        let order =
-            out.ties().into_iter().filter(|o| !key.contains(o) && out.columns[*o].column.ty.is_orderable()).collect();
+        let order = out.ties().into_iter().filter(|o| !key.contains(o)).collect();
         let edge = from.by(key);
         let spec = UpsertMaterializeSpec { key: key.to_vec(), order };
         let node = self.builder.add(OperatorSpec::UpsertMaterialize(spec), vec![edge])?;

@@ -101,6 +101,8 @@ impl Lowering {
     pub(super) fn scan(&mut self, scan: &Scan) -> Result<Flow> {
         let (node, output, reads) =
             self.sources.of(scan).ok_or_else(|| thalweg_core::Error::internal("a scan of no source"))?;
+        let reads = reads.clone();
+        self.note_source(node);
         let wants = needed(&scan.table);
         let mut view: Vec<usize> = wants
             .columns

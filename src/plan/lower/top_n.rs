@@ -1,6 +1,7 @@
 //! Top-N and LIMIT.
 
 use thalweg_core::Result;
+use thalweg_core::cells::has_floats;
 use thalweg_graph::OperatorSpec;
 use thalweg_graph::ops::top_n::TopNSpec;
 
@@ -13,8 +14,9 @@ impl Lowering {
         let from = settle(&mut self.builder, from)?;
         let input = from.out(&self.builder);
         let is_taken = |o: &usize| top.partition.contains(o) || top.order.iter().any(|k| k.column == *o);
-        let ties =
-            input.ties().into_iter().filter(|o| !is_taken(o) && input.columns[*o].column.ty.is_orderable()).collect();
+        // In the order -0.0 is 0.0; what tells rows apart comes last.
+        let floats = top.order.iter().map(|k| k.column).filter(|&o| has_floats(&input.columns[o].column.ty.to_arrow()));
+        let ties = input.ties().into_iter().filter(|o| !is_taken(o)).chain(floats).collect();
         let spec = TopNSpec {
             partition: top.partition.clone(),
             order: top.order.clone(),

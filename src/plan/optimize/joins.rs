@@ -148,7 +148,7 @@ fn in_order(
 
 fn keyed(rel: Rel) -> Result<Rel> {
     let rel = rel.map_inputs(&mut keyed)?;
-    let Rel { op: Op::Join { left, right, conjuncts }, columns, facts } = rel else { return Ok(rel) };
+    let Rel { op: Op::Join { left, right, conjuncts }, columns, facts, place } = rel else { return Ok(rel) };
     let (left, right) = (*left, *right);
     let width = left.columns.len();
     let pairs: Vec<Option<(Expr, Expr)>> = conjuncts.iter().map(|c| equality(c, width)).collect();
@@ -178,7 +178,8 @@ fn keyed(rel: Rel) -> Result<Rel> {
     let shifted = |o: usize| if o < old_width { o } else { o - old_width + width };
     let residual = residual.iter().map(|c| c.map_columns(&shifted)).collect();
     let is_as_before = width == old_width && right.columns.len() == right_width;
-    let joined = Rel::equi_join(left, right, left_keys.into_iter().zip(right_keys).collect(), residual);
+    let keys = left_keys.into_iter().zip(right_keys).collect();
+    let joined = Rel::equi_join(left, right, keys, residual).written_at(place);
     if is_as_before {
         return Ok(Rel { columns, facts, ..joined });
     }

@@ -6,10 +6,10 @@ use thalweg_graph::Expr;
 use crate::logical::{Op, Rel, substitute};
 
 pub(super) fn merge(rel: Rel) -> Result<Rel> {
-    let Rel { op, columns, facts } = rel.map_inputs(&mut merge)?;
+    let Rel { op, columns, facts, place } = rel.map_inputs(&mut merge)?;
     let (input, exprs) = match op {
         Op::Project { input, exprs } => (*input, exprs),
-        op => return Ok(Rel { op, columns, facts }),
+        op => return Ok(Rel { op, columns, facts, place }),
     };
     let (input, exprs) = match input {
         Rel { op: Op::Project { input: below, exprs: inner }, .. } if computes_once(&exprs, &inner) => {
@@ -22,7 +22,7 @@ pub(super) fn merge(rel: Rel) -> Result<Rel> {
     if exprs.len() == input.columns.len() && exprs.iter().enumerate().all(passes) {
         return Ok(input);
     }
-    Ok(Rel { op: Op::Project { input: Box::new(input), exprs }, columns, facts })
+    Ok(Rel { op: Op::Project { input: Box::new(input), exprs }, columns, facts, place })
 }
 
 /// Whether no computation of `inner` is done twice when it is put in the place of its column.

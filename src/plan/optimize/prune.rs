@@ -75,7 +75,13 @@ fn width(ty: &SqlType) -> usize {
 }
 
 fn prune(rel: Rel, required: &BTreeSet<usize>) -> Pruned {
-    let Rel { op, columns, facts } = rel;
+    let place = rel.place;
+    let (pruned, map) = prune_columns(rel, required);
+    (pruned.written_at(place), map)
+}
+
+fn prune_columns(rel: Rel, required: &BTreeSet<usize>) -> Pruned {
+    let Rel { op, columns, facts, place } = rel;
     let old = columns.len();
     match op {
         Op::Scan(scan) => prune_scan(scan, required),
@@ -138,7 +144,7 @@ fn prune(rel: Rel, required: &BTreeSet<usize>) -> Pruned {
         }
         Op::Join { left, right, conjuncts } => {
             // Keys are found before columns are pruned.
-            (Rel { op: Op::Join { left, right, conjuncts }, columns, facts }, (0..old).collect())
+            (Rel { op: Op::Join { left, right, conjuncts }, columns, facts, place }, (0..old).collect())
         }
         Op::Union(inputs) => {
             let kept: Vec<usize> =
@@ -199,9 +205,9 @@ fn prune(rel: Rel, required: &BTreeSet<usize>) -> Pruned {
             let (input, map) = input_of_state(*input, below);
             (Rel::deduplicate(input, mapped(&key, &map), map[order], keep), map)
         }
-        Op::RowNumber { input, partition, order, place } => {
+        op @ Op::RowNumber { .. } => {
             // Rewritten before columns are pruned.
-            (Rel { op: Op::RowNumber { input, partition, order, place }, columns, facts }, (0..old).collect())
+            (Rel { op, columns, facts, place }, (0..old).collect())
         }
     }
 }

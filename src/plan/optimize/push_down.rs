@@ -2,7 +2,7 @@
 //! that can fail passes only operators that keep no row away; below a join, an aggregate or a rank it would be computed
 //! for rows that never get there.
 
-use thalweg_core::Result;
+use thalweg_core::{Place, Result};
 use thalweg_graph::Expr;
 
 use super::fallible::is_infallible;
@@ -11,8 +11,8 @@ use crate::logical::{Op, Rel, TopN, substitute};
 
 /// `rel`, filtered by `above`.
 pub(super) fn push(rel: Rel, above: Vec<Expr>) -> Result<Rel> {
-    let Rel { op, columns, facts } = rel;
-    let rebuild = |op: Op| Rel { op, columns: columns.clone(), facts: facts.clone() };
+    let Rel { op, columns, facts, place } = rel;
+    let rebuild = |op: Op| Rel { op, columns: columns.clone(), facts: facts.clone(), place };
     match op {
         Op::Filter { input, mut conjuncts } => {
             conjuncts.extend(above);
@@ -31,7 +31,7 @@ pub(super) fn push(rel: Rel, above: Vec<Expr>) -> Result<Rel> {
             let inputs = inputs.into_iter().map(|i| push(i, down.clone())).collect::<Result<_>>()?;
             Ok(Rel::filter(rebuild(Op::Union(inputs)), up))
         }
-        Op::Join { left, right, conjuncts } => join(*left, *right, conjuncts, above),
+        Op::Join { left, right, conjuncts } => join(*left, *right, conjuncts, above, place),
         Op::Aggregate { input, group, calls } => {
             let (down, up) = split(above, |c| {
                 let of_groups = !group.is_empty() && c.columns().iter().all(|&o| o < group.len());
@@ -79,7 +79,7 @@ fn split(conjuncts: Vec<Expr>, below: impl Fn(&Expr) -> Option<(Expr, bool)>) ->
     (down, up)
 }
 
-fn join(left: Rel, right: Rel, own: Vec<Expr>, above: Vec<Expr>) -> Result<Rel> {
+fn join(left: Rel, right: Rel, own: Vec<Expr>, above: Vec<Expr>, place: Option<Place>) -> Result<Rel> {
     let width = left.columns.len();
     let (mut to_left, mut to_right, mut condition, mut up) = (vec![], vec![], vec![], vec![]);
     let from_on = own.len();
@@ -101,5 +101,5 @@ fn join(left: Rel, right: Rel, own: Vec<Expr>, above: Vec<Expr>) -> Result<Rel> 
         }
     }
     let (left, right) = (push(left, to_left)?, push(right, to_right)?);
-    Ok(Rel::filter(Rel::join(left, right, condition), up))
+    Ok(Rel::filter(Rel::join(left, right, condition).written_at(place), up))
 }

@@ -85,6 +85,7 @@ pub(super) fn recognise(
     let rel = rel.unwrap_or_else(|input| {
         Rel::top_n(TopN { input: Box::new(input), partition, order, from, to, rank: true }, name)
     });
+    let rel = rel.written_at(place);
     Ok(if is_empty { Rel::filter(rel, vec![literal::boolean(false)]) } else { rel })
 }
 
@@ -115,7 +116,8 @@ fn deduplicate(input: Rel, partition: &[usize], key: &SortKey, name: &str) -> st
 /// The same relation with the hidden order column behind its others, and that one's ordinal; the relation itself if
 /// arrival has no order in it: after a join, a union, any state.
 pub(crate) fn carry_order(rel: Rel) -> std::result::Result<(Rel, usize), Rel> {
-    match rel.op {
+    let place = rel.place;
+    let carried = match rel.op {
         Op::Scan(Scan { ref table, .. }) if table.with_order => {
             let order = rel.columns.len() - 1;
             Ok((rel, order))
@@ -130,13 +132,18 @@ pub(crate) fn carry_order(rel: Rel) -> std::result::Result<(Rel, usize), Rel> {
                 columns.push(input.columns[order].clone());
                 exprs.push(input.column(order));
                 let ordinal = exprs.len() - 1;
-                Ok((Rel { op: Op::Project { input: Box::new(input), exprs }, columns, facts: None }, ordinal))
+                Ok((Rel { op: Op::Project { input: Box::new(input), exprs }, columns, facts: None, place }, ordinal))
             }
             Err(input) => {
-                Err(Rel { op: Op::Project { input: Box::new(input), exprs }, columns: rel.columns, facts: rel.facts })
+                let op = Op::Project { input: Box::new(input), exprs };
+                Err(Rel { op, columns: rel.columns, facts: rel.facts, place })
             }
         },
-        op => Err(Rel { op, columns: rel.columns, facts: rel.facts }),
+        op => Err(Rel { op, columns: rel.columns, facts: rel.facts, place }),
+    };
+    match carried {
+        Ok((rel, order)) => Ok((rel.written_at(place), order)),
+        Err(rel) => Err(rel.written_at(place)),
     }
 }
 

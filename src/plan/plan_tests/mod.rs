@@ -2,6 +2,7 @@
 //! they should.
 
 mod errors;
+mod fuzz;
 mod ids;
 mod meaning;
 mod plans;
@@ -51,6 +52,7 @@ impl Connectors for Fake {
             },
             delivery: Delivery::ExactlyOnce,
             needs_net: true,
+            key: None,
             metadata: vec![],
         })
     }

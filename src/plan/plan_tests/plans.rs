@@ -77,9 +77,9 @@ fn a_top_n_over_a_join_keeps_the_keys_that_it_needs() {
           └ TopN ROW_NUMBER <= 3 PER region ORDER BY amount DESC, ties by id
             │ state rows: (region, amount DESC, id) → name
             ▲ changes · key (id) · by hash(region)
-            └ Project id, amount, name, region
-              ▲ changes · key (id) · same worker
-              └ Join INNER customer_id = id
+            └ Project left.id AS id, amount, name, region
+              ▲ changes · key (left.id) · same worker
+              └ Join INNER customer_id = right.id
                 │ state left:  (customer_id, id) → amount
                 │ state right: (id) → name, region
                 ├ ▲ changes · key (id) · by hash(customer_id)
@@ -275,6 +275,20 @@ fn several_inserts_into_one_target_are_inputs_of_one_sink() {
 }
 
 #[test]
+fn the_sink_of_a_query_with_one_row_knows_it() {
+    let sink = |sql: &str| {
+        let graph = select(sql).unwrap().graph;
+        let (_, spec) = graph.sinks().next().unwrap();
+        (spec.key.clone(), spec.one_row)
+    };
+    assert_eq!(sink("SELECT COUNT(*) FROM orders"), (vec![], true));
+    assert_eq!(sink("SELECT customer_id, COUNT(*) FROM orders GROUP BY customer_id"), (vec![0], false));
+    // Without a key: whole rows.
+    let union = "SELECT COUNT(*) AS n FROM orders UNION ALL SELECT COUNT(*) FROM events";
+    assert_eq!(sink(union), (vec![], false));
+}
+
+#[test]
 fn what_may_fail_stays_behind_its_guard() {
     assert_eq!(
         titles("SELECT b FROM bounded_t, own_t WHERE b = k AND a <> 0 AND 10 / a > b"),
@@ -304,9 +318,9 @@ fn tables_of_one_server_are_read_once() {
         "
         Result
         ▲ changes · key (a) · same worker
-        └ Project a, b, c
-          ▲ changes · key (a) · same worker
-          └ Join INNER a = a
+        └ Project left.a AS a, b, c
+          ▲ changes · key (left.a) · same worker
+          └ Join INNER left.a = right.a
             │ state left:  (a) → b
             │ state right: (a) → c
             ├ ▲ changes · key (a) · by hash(a)
@@ -378,7 +392,7 @@ fn secrets_are_hidden_and_verbose_shows_types() {
     let json = format!("{graph:?}");
     assert!(!json.contains("hidden") && json.contains("****"), "{json}");
     let text = explain(&graph, ExplainOptions { verbose: true });
-    assert!(text.contains("columns id BIGINT, note STRING") && text.contains("is path = orders"), "{text}");
+    assert!(text.contains("columns id BIGINT, note STRING") && text.contains("identity path = orders"), "{text}");
 }
 
 #[test]

@@ -131,7 +131,7 @@ pub struct StopJob {
 pub struct Parsed {
     pub statement: Statement,
     pub text: String,
-    /// See `fingerprint`; secrets by their names only (`looks_secret`).
+    /// See `fingerprint`; secrets by their names only (`names_secret`).
     pub fingerprint: String,
     pub line: u32,
     pub column: u32,

@@ -509,6 +509,25 @@ fn errors_of_the_dialect_keep_code_and_notes() {
     assert!(e.notes()[0].starts_with("types: "));
 }
 
+#[test]
+fn no_error_quotes_the_value_of_a_secret_option() {
+    for value in crate::sql::secrets::WRONG_VALUES {
+        for (before, after) in [
+            ("CREATE TABLE t (a INT) WITH ('password' ", ", 'x' = 'y')"),
+            ("CREATE TABLE t (a INT) WIHT ('password' ", ")"),
+            ("SELECT 1 FROM t /*+ OPTIONS('sasl.jaas.config' ", ") */"),
+        ] {
+            let text = format!("{before}{value}{after}");
+            let e = parse_statement(&text).expect_err(&text);
+            let said = format!("{} {:?} {:?}", e.message(), e.proposal(), e.notes());
+            assert!(!said.contains("hunter2"), "{text}: {said}");
+        }
+    }
+    let e = parse_statement("CREATE TABLE t (a INT) WITH ('password' = hunter2)").unwrap_err();
+    assert_eq!(e.message(), "expected the value of the option in single quotes, found \"****\"");
+    assert_eq!(e.place(), Some(thalweg_core::Place::new(1, 43, 7)));
+}
+
 /// Pieces from which random texts are made: half of them make sense beside one another.
 const SOUP: &[&str] = &[
     "SELECT",

@@ -1,5 +1,5 @@
-//! From lexemes to statements: a script is cut at its semicolons, a statement becomes the parser's tokens (with places),
-//! its fingerprint, or a text without secrets.
+//! From lexemes to statements: a script is cut at its semicolons, a statement becomes the parser's tokens (with places) or
+//! its fingerprint.
 
 use std::ops::Range;
 
@@ -8,6 +8,7 @@ use thalweg_core::secret::MASK;
 use thalweg_core::{Error, Place, Result};
 
 use crate::sql::lexer::{Lexeme, LexemeKind, lex};
+use crate::sql::secrets::{SecretValue, mask_parsed, shown_values};
 
 /// One statement of a script: its text without the semicolon and without the comments around it, and where in the
 /// script it begins.
@@ -140,120 +141,16 @@ fn begins_statement_set(script: &str, lexemes: &[Lexeme]) -> bool {
 }
 
 /// The tokens of a statement, comments and white space left out, with one space between them: equal if and only if
-/// nothing but these two differ. Values of options that hold secrets are masked (see `mask_secrets`), so that it can be
+/// nothing but these two differ. Values of options that hold secrets are masked (see `mask_parsed`), so that it can be
 /// stored and a changed password is not a changed statement.
 pub fn fingerprint(statement: &str, is_secret: &dyn Fn(&str, &str) -> bool) -> String {
-    let masked = mask_secrets(statement, is_secret);
+    let masked = mask_parsed(statement, is_secret);
     let lexemes = lex(&masked);
     let mut parts: Vec<&str> = lexemes.iter().filter(|l| !l.is_trivia()).map(|l| l.text(&masked)).collect();
     while parts.last() == Some(&";") {
         parts.pop();
     }
     parts.join(" ")
-}
-
-/// The text with the values of secret options (`'password' = '…'`) as `****`, wherever they stand: in `WITH`, hints,
-/// `SET`; also in a text that is no valid statement. `is_secret` is asked with the connector (empty where the text does
-/// not name it) and the option's name; names that say so themselves (`looks_secret`) are always masked.
-pub fn mask_secrets(text: &str, is_secret: &dyn Fn(&str, &str) -> bool) -> String {
-    let mut masked = String::with_capacity(text.len());
-    let mut copied = 0;
-    for range in secret_values(text, 0, is_secret) {
-        masked.push_str(&text[copied..range.start]);
-        masked.push('\'');
-        masked.push_str(MASK);
-        masked.push('\'');
-        copied = range.end;
-    }
-    masked.push_str(&text[copied..]);
-    masked
-}
-
-/// Byte ranges (moved by `offset`) of the string literals that are values of secret options.
-fn secret_values(text: &str, offset: usize, is_secret: &dyn Fn(&str, &str) -> bool) -> Vec<Range<usize>> {
-    let lexemes = lex(text);
-    let significant: Vec<&Lexeme> = lexemes.iter().filter(|l| !l.is_trivia()).collect();
-    let mut found = vec![];
-    for (i, l) in significant.iter().enumerate() {
-        if l.kind == LexemeKind::Hint {
-            let inner = l.range.start + 3..if l.closed { l.range.end - 2 } else { l.range.end };
-            if !inner.is_empty() {
-                found.extend(secret_values(&text[inner.clone()], offset + inner.start, is_secret));
-            }
-            continue;
-        }
-        let (key_len, key) = option_key_before_eq(text, &significant, i);
-        let value = i + 1;
-        if key_len == 0 || !significant.get(value).is_some_and(|v| v.kind == LexemeKind::String) {
-            continue;
-        }
-        let connector = connector_around(text, &significant, i);
-        if looks_secret(&key) || is_secret(&connector, &key) {
-            let range = &significant[value].range;
-            found.push(range.start + offset..range.end + offset);
-        }
-    }
-    found
-}
-
-/// If lexeme `i` is an `=`, the name in front of it: a string, or words and points (`SET a.b-c = …`).
-fn option_key_before_eq(text: &str, significant: &[&Lexeme], i: usize) -> (usize, String) {
-    if i == 0 || !significant[i].is_symbol(text, "=") {
-        return (0, String::new());
-    }
-    if significant[i - 1].kind == LexemeKind::String {
-        return (1, string_value(significant[i - 1].text(text)));
-    }
-    let is_part = |l: &Lexeme| l.kind == LexemeKind::Word || l.is_symbol(text, ".") || l.is_symbol(text, "-");
-    let mut from = i;
-    while from > 0
-        && is_part(significant[from - 1])
-        && (from == i || significant[from - 1].range.end == significant[from].range.start)
-    {
-        from -= 1;
-    }
-    if from == i {
-        return (0, String::new());
-    }
-    (i - from, text[significant[from].range.start..significant[i - 1].range.end].to_owned())
-}
-
-/// The value of `'connector'` within the same parentheses, empty if there is none.
-fn connector_around(text: &str, significant: &[&Lexeme], at: usize) -> String {
-    let is = |i: usize, s: &str| significant[i].is_symbol(text, s);
-    let from = (0..at).rev().find(|&i| is(i, "(")).map_or(0, |i| i + 1);
-    let to = (at..significant.len()).find(|&i| is(i, ")")).unwrap_or(significant.len());
-    significant[from..to]
-        .windows(3)
-        .find(|w| {
-            w[0].kind == LexemeKind::String
-                && string_value(w[0].text(text)).eq_ignore_ascii_case("connector")
-                && w[1].is_symbol(text, "=")
-                && w[2].kind == LexemeKind::String
-        })
-        .map(|w| string_value(w[2].text(text)))
-        .unwrap_or_default()
-}
-
-/// Whether an option's name says that its value is a secret, whatever connector it belongs to.
-pub fn looks_secret(option: &str) -> bool {
-    const LAST_WORDS: &[&str] = &[
-        "password",
-        "passwd",
-        "passphrase",
-        "secret",
-        "secret-key",
-        "secret.key",
-        "secret-access-key",
-        "private-key",
-        "private.key",
-        "access-token",
-        "auth-token",
-        "jaas.config",
-        "credentials",
-    ];
-    let option = option.to_ascii_lowercase();
-    LAST_WORDS.iter().any(|w| option.strip_suffix(w).is_some_and(|before| !before.ends_with(char::is_alphanumeric)))
 }
 
 /// The value of a string literal or quoted name: without its quotes, doubled ones single.
@@ -301,11 +198,14 @@ pub(crate) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Fails on what can be no token: unknown characters, strings and comments without an end.
+    /// Fails on what can be no token: unknown characters, strings and comments without an end. What stands where the
+    /// value of a secret option belongs and is no string becomes `****` here, before any error can quote it.
     pub fn new(text: &'a str) -> Result<Self> {
         let mut source = Source { text, tokens: vec![], ranges: vec![], hints: vec![] };
         let mut number_before: Option<usize> = None;
-        for l in &lex(text) {
+        let lexemes = lex(text);
+        let secrets = shown_values(text, &lexemes);
+        for l in &lexemes {
             if l.is_trivia() && l.closed {
                 continue;
             }
@@ -320,7 +220,8 @@ impl<'a> Source<'a> {
                 });
                 continue;
             }
-            if l.kind == LexemeKind::Word && number_before == Some(l.range.start) {
+            let secret = secrets.iter().find(|s| s.range.contains(&l.range.start));
+            if l.kind == LexemeKind::Word && number_before == Some(l.range.start) && secret.is_none() {
                 let name = format!("{}{}", source.tokens.last().expect("the number").token, l.text(text));
                 return Err(Error::syntax(format!("a name that begins with a digit needs backticks: `{name}`"))
                     .at(place_of(source.tokens.last().expect("the number").span)));
@@ -330,7 +231,8 @@ impl<'a> Source<'a> {
                 Location::new(l.line.into(), l.column.into()),
                 Location::new(l.end_line.into(), l.end_column.into()),
             );
-            source.tokens.push(TokenWithSpan::new(to_token(l, text).map_err(|e| e.at(l.place()))?, span));
+            let token = to_token(l, text, secret).map_err(|e| e.at(l.place()))?;
+            source.tokens.push(TokenWithSpan::new(token, span));
             source.ranges.push(l.range.clone());
         }
         Ok(source)
@@ -348,8 +250,11 @@ impl<'a> Source<'a> {
     }
 }
 
-fn to_token(l: &Lexeme, text: &str) -> Result<Token> {
+fn to_token(l: &Lexeme, text: &str, secret: Option<&SecretValue>) -> Result<Token> {
     let lexeme = l.text(text);
+    if l.closed && secret.is_some_and(|s| s.is_misplaced) {
+        return Ok(Token::Placeholder(MASK.to_owned()));
+    }
     if !l.closed {
         return Err(match l.kind {
             LexemeKind::QuotedName => Error::syntax("the name that begins here has no closing backtick")
@@ -375,12 +280,13 @@ fn to_token(l: &Lexeme, text: &str) -> Result<Token> {
         LexemeKind::HexString => {
             let digits = string_value(&lexeme[1..]);
             if !digits.chars().all(|c| c.is_ascii_hexdigit()) || !digits.len().is_multiple_of(2) {
-                return Err(Error::syntax(format!("{lexeme} is not an even number of hexadecimal digits")));
+                let shown = if secret.is_some() { MASK } else { lexeme };
+                return Err(Error::syntax(format!("{shown} is not an even number of hexadecimal digits")));
             }
             Token::HexStringLiteral(digits)
         }
         LexemeKind::UnicodeString => Token::SingleQuotedString(unescape_unicode(&string_value(&lexeme[2..]))?),
-        LexemeKind::DoubleQuoted => return Err(double_quoted(Some(lexeme))),
+        LexemeKind::DoubleQuoted => return Err(double_quoted(Some(lexeme).filter(|_| secret.is_none()))),
         LexemeKind::Number => Token::Number(lexeme.to_owned(), false),
         LexemeKind::Symbol => symbol(lexeme)?,
         LexemeKind::Space | LexemeKind::LineComment | LexemeKind::BlockComment | LexemeKind::Hint => {
@@ -532,30 +438,6 @@ mod tests {
         let with = |p: &str| format!("CREATE TABLE t (a INT) WITH ('connector' = 'x', 'password' = '{p}')");
         assert_eq!(fingerprint(&with("a"), &never), fingerprint(&with("b''c"), &never));
         assert!(!fingerprint(&with("hidden"), &never).contains("hidden"));
-    }
-
-    #[test]
-    fn secrets_are_masked_wherever_they_stand() {
-        let secret = |c: &str, k: &str| c == "kafka" && k == "properties.sasl";
-        let mask = |t: &str| mask_secrets(t, &secret);
-        assert_eq!(
-            mask("CREATE TABLE t (a INT) WITH ('properties.sasl' = 'pw', 'connector'='kafka')"),
-            "CREATE TABLE t (a INT) WITH ('properties.sasl' = '****', 'connector'='kafka')"
-        );
-        assert_eq!(mask("x WITH ('connector' = 'other', 'properties.sasl' = 'a')").matches("****").count(), 0);
-        assert_eq!(mask("FROM t /*+ OPTIONS('password'='p''w') */"), "FROM t /*+ OPTIONS('password'='****') */");
-        assert_eq!(mask("SET 'my.password' = 'a'"), "SET 'my.password' = '****'");
-        assert_eq!(mask("SET my.password = 'a'"), "SET my.password = '****'");
-        // A text that does not end hides the rest.
-        assert_eq!(mask("WITH ('password' = 'abc, 'x' ="), "WITH ('password' = '****'x' =");
-        assert_eq!(mask("WITH ('password' = 'abc"), "WITH ('password' = '****'");
-    }
-
-    #[test]
-    fn only_names_that_say_so_look_secret() {
-        assert!(looks_secret("password") && looks_secret("properties.ssl.truststore.password"));
-        assert!(looks_secret("s3.secret-key") && looks_secret("PASSWORD"));
-        assert!(!looks_secret("fields.password.kind") && !looks_secret("nopassword") && !looks_secret("path"));
     }
 
     #[test]

@@ -1,0 +1,415 @@
+//! Servers that die, move, lag, forget or are set up wrongly.
+
+#[path = "support/harness.rs"]
+mod harness;
+#[path = "../../../tests/support/mysqld.rs"]
+mod mysqld;
+#[path = "support/writer.rs"]
+mod writer;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use harness::{Job, seed, table};
+use mysqld::Mysqld;
+use thalweg_core::SqlType;
+use writer::{Keys, Plan, Writer, fill};
+
+fn columns() -> Vec<(&'static str, SqlType)> {
+    vec![("id", SqlType::BigInt), ("n", SqlType::Int), ("name", SqlType::STRING)]
+}
+
+const ALL: &str = "SELECT id, n, name FROM db.t";
+
+fn plan(server: &Mysqld, seed: u64) -> Plan {
+    let pause = Duration::from_millis(1);
+    Plan { port: server.port(), table: "db.t".to_owned(), keys: Keys::Number, numbers: 4_000, threads: 2, pause, seed }
+}
+
+#[test]
+fn a_server_that_is_stopped_or_killed_is_read_on_when_it_is_back() {
+    let seed = seed();
+    let mut server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Number, 3_000);
+    let small = [("scan.incremental.snapshot.chunk.size", "40")];
+    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &small)], "dies").unwrap();
+    let writer = Writer::start(&plan(&server, seed));
+    for killed in [true, false, true] {
+        for _ in 0..15 {
+            job.tick().unwrap_or_else(|e| panic!("{e}"));
+        }
+        if killed {
+            server.kill()
+        } else {
+            server.stop()
+        }
+        server.start_again(&[]);
+    }
+    job.snapshot();
+    writer.stop();
+    let mut root = server.session();
+    job.until_same(0, &mut root, ALL);
+}
+
+#[test]
+fn transfers_are_never_seen_by_half() {
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    root.run("CREATE TABLE db.account (id BIGINT PRIMARY KEY, balance BIGINT)");
+    root.run("CREATE TABLE db.ledger (id BIGINT PRIMARY KEY AUTO_INCREMENT, account BIGINT, amount BIGINT)");
+    let rows: Vec<String> = (0..2000).map(|i| format!("({i}, 100)")).collect();
+    root.run(&format!("INSERT INTO db.account VALUES {}", rows.join(",")));
+    let options = [("scan.incremental.snapshot.chunk.size", "150")];
+    let account = table(&server, "db", "account", &[("id", SqlType::BigInt), ("balance", SqlType::BigInt)], &options);
+    let ledger = [("id", SqlType::BigInt), ("account", SqlType::BigInt), ("amount", SqlType::BigInt)];
+    let ledger = table(&server, "db", "ledger", &ledger, &options);
+    let mut job = Job::start(&[account, ledger], "bank").unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..2u64)
+        .map(|w| {
+            let (stop, mut session) = (stop.clone(), server.session());
+            std::thread::spawn(move || {
+                let mut x = w * 7919 + 1;
+                while !stop.load(Ordering::Relaxed) {
+                    x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let (from, to, amount) = ((x >> 33) % 2000, (x >> 13) % 2000, (x >> 50) % 30);
+                    // Both in one order, so that they do not lock each other out.
+                    let (a, b) = (from.min(to), from.max(to));
+                    let sql = format!(
+                        "BEGIN; UPDATE db.account SET balance = balance - {amount} WHERE id = {a};
+                         INSERT INTO db.ledger (account, amount) VALUES ({a}, -{amount});
+                         UPDATE db.account SET balance = balance + {amount} WHERE id = {b};
+                         INSERT INTO db.ledger (account, amount) VALUES ({b}, {amount}); COMMIT"
+                    );
+                    if session.try_run(&sql).is_err() {
+                        session.run("ROLLBACK");
+                    }
+                }
+            })
+        })
+        .collect();
+    let (mut looked, began) = (0, Instant::now());
+    while looked < 300 {
+        job.tick().unwrap_or_else(|e| panic!("{e}"));
+        assert!(began.elapsed() < harness::PATIENCE);
+        if !job.is_done() {
+            continue;
+        }
+        looked += 1;
+        let numbers = |row: &String| row.split(" | ").map(|n| n.parse::<i64>().unwrap()).collect::<Vec<_>>();
+        let accounts: Vec<_> = job.fold.of(0).iter().map(numbers).collect();
+        assert_eq!(accounts.iter().map(|a| a[1]).sum::<i64>(), 200_000);
+        // Joined: every account is what its ledger says.
+        let mut balances = vec![100i64; 2000];
+        job.fold.of(1).iter().map(numbers).for_each(|l| balances[l[1] as usize] += l[2]);
+        assert!(accounts.iter().all(|a| balances[a[0] as usize] == a[1]), "half a transfer");
+    }
+    stop.store(true, Ordering::Relaxed);
+    writers.into_iter().for_each(|w| w.join().unwrap());
+}
+
+#[test]
+fn rows_that_become_visible_late_are_not_lost() {
+    let seed = seed();
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Number, 2_000);
+    // A semi-synchronous source without replica: what it commits is in the binlog, and visible only after the time-out.
+    root.run("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'");
+    root.run("SET GLOBAL rpl_semi_sync_source_timeout = 150");
+    let stop = Arc::new(AtomicBool::new(false));
+    let late = {
+        let (stop, mut session) = (stop.clone(), server.session());
+        std::thread::spawn(move || {
+            let mut count = 0u64;
+            while !stop.load(Ordering::Relaxed) {
+                // It gives up after one time-out; then it is told to wait again.
+                session.run("SET GLOBAL rpl_semi_sync_source_enabled = OFF");
+                session.run("SET GLOBAL rpl_semi_sync_source_enabled = ON");
+                let id = (count * 613 + 7) % 2_500;
+                session.run(&format!("REPLACE INTO db.t VALUES ({id}, 1, 'late {count}')"));
+                session.run(&format!("DELETE FROM db.t WHERE id = {}", (id * 31) % 2_500));
+                count += 1;
+            }
+            count
+        })
+    };
+    let writer = Writer::start(&Plan { threads: 1, ..plan(&server, seed) });
+    let small = [("scan.incremental.snapshot.chunk.size", "50")];
+    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &small)], "late").unwrap();
+    job.snapshot();
+    stop.store(true, Ordering::Relaxed);
+    let late = late.join().unwrap();
+    root.run("SET GLOBAL rpl_semi_sync_source_enabled = OFF");
+    writer.stop();
+    job.until_same(0, &mut root, ALL);
+    assert!(late > 3, "only {late} late transactions");
+}
+
+/// A name that can be pointed at another server.
+struct Name {
+    port: u16,
+    target: Arc<AtomicU16>,
+    /// Connections made before this was raised carry nothing any more, and do not end.
+    frozen: Arc<AtomicBool>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Name {
+    fn of(server: &Mysqld) -> Name {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (target, open) = (Arc::new(AtomicU16::new(server.port())), Arc::new(Mutex::new(vec![])));
+        let frozen = Arc::new(AtomicBool::new(false));
+        let (to, list, cold) = (target.clone(), open.clone(), frozen.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to.load(Ordering::Relaxed))) else { continue };
+                // Those that come after a frost are warm.
+                let cold = if cold.load(Ordering::Relaxed) { Arc::default() } else { cold.clone() };
+                let ends = [client.try_clone().unwrap(), server.try_clone().unwrap()];
+                list.lock().unwrap().extend(ends);
+                for (mut from, mut into) in
+                    [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
+                {
+                    let cold = cold.clone();
+                    std::thread::spawn(move || {
+                        let mut buffer = [0; 16 * 1024];
+                        while let Ok(n @ 1..) = from.read(&mut buffer) {
+                            while cold.load(Ordering::Relaxed) {
+                                std::thread::sleep(Duration::from_millis(20));
+                            }
+                            if into.write_all(&buffer[..n]).is_err() {
+                                break;
+                            }
+                        }
+                        let _ = into.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Name { port, target, frozen, open }
+    }
+
+    fn point_at(&self, server: &Mysqld) {
+        self.target.store(server.port(), Ordering::Relaxed);
+        for connection in self.open.lock().unwrap().drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+#[test]
+fn reading_goes_on_at_a_replica_by_gtid() {
+    let seed = seed();
+    let source = Mysqld::start(&[]);
+    let replica = Mysqld::start(&[]);
+    let mut root = source.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Number, 2_000);
+    let mut at_replica = replica.session();
+    at_replica.run(&format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, SOURCE_USER = 'root', \
+         SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1; START REPLICA",
+        source.port()
+    ));
+    let name = Name::of(&source);
+    let port = name.port.to_string();
+    let options = [("scan.incremental.snapshot.chunk.size", "40"), ("port", port.as_str())];
+    let mut job = Job::start(&[table(&source, "db", "t", &columns(), &options)], "moves").unwrap();
+    let writer = Writer::start(&plan(&source, seed));
+    for to in [&replica, &source, &replica] {
+        for _ in 0..12 {
+            job.tick().unwrap_or_else(|e| panic!("{e}"));
+        }
+        name.point_at(to);
+    }
+    job.snapshot();
+    writer.stop();
+    let executed = root.value("SELECT @@GLOBAL.gtid_executed").replace('\n', "");
+    at_replica.wait_for(&format!("SELECT GTID_SUBSET('{executed}', @@GLOBAL.gtid_executed)"), |v| v == "1");
+    job.until_same(0, &mut root, ALL);
+    let uuid = at_replica.value("SELECT @@server_uuid");
+    assert_eq!(job.position.as_ref().unwrap().0["server"], uuid.as_str(), "it reads the replica");
+}
+
+#[test]
+fn a_connection_that_is_silent_is_a_lost_one() {
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Number, 10);
+    let name = Name::of(&server);
+    let port = name.port.to_string();
+    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &[("port", port.as_str())])], "silent").unwrap();
+    job.until_same(0, &mut root, ALL);
+    name.frozen.store(true, Ordering::Relaxed);
+    root.run("INSERT INTO db.t VALUES (100, 1, 'after the frost')");
+    // Three heartbeats of 300 ms are missed; nothing else tells.
+    job.until_same(0, &mut root, ALL);
+}
+
+#[test]
+fn a_position_that_the_binlog_has_lost_is_an_error() {
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Number, 10);
+    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &[])], "purged").unwrap();
+    job.snapshot();
+    job.stop();
+    root.run("INSERT INTO db.t VALUES (100, 1, 'x')");
+    root.run("FLUSH BINARY LOGS");
+    let file = root.rows("SHOW BINARY LOG STATUS").remove(0).remove(0);
+    root.run(&format!("PURGE BINARY LOGS TO '{file}'"));
+    let e = job.error();
+    assert!(!e.is_transient(), "{e}");
+    let said = e.to_string();
+    let uuid = root.value("SELECT @@server_uuid");
+    assert!(said.contains("has purged") && said.contains(&uuid) && said.contains("--fresh"), "{said}");
+    assert!(said.contains("binlog_expire_logs_seconds"), "{said}");
+}
+
+#[test]
+fn a_server_that_lacks_what_was_read_is_an_error_that_lists_it() {
+    let server = Mysqld::start(&[]);
+    let other = Mysqld::start(&[]);
+    for s in [&server, &other] {
+        let mut root = s.session();
+        root.run("CREATE DATABASE db");
+        fill(&mut root, "db.t", Keys::Number, 10);
+    }
+    let name = Name::of(&server);
+    let port = name.port.to_string();
+    let options = [("port", port.as_str()), ("connect.timeout", "500 ms"), ("connect.max-retries", "1")];
+    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &options)], "lacks").unwrap();
+    job.snapshot();
+    name.point_at(&other);
+    let said = job.error().to_string();
+    let uuid = server.session().value("SELECT @@server_uuid");
+    assert!(said.contains("lacks transactions") && said.contains(&uuid), "{said}");
+}
+
+#[test]
+fn wrong_settings_are_named_with_the_statement_that_cures() {
+    let mut server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    root.run("CREATE TABLE db.t (id BIGINT PRIMARY KEY, n INT, name VARCHAR(40))");
+    let refused = |server: &Mysqld, said: &str, cure: &str| {
+        let e = Job::start(&[table(server, "db", "t", &columns(), &[])], "settings").err().expect(said);
+        let text = e.to_string();
+        assert!(!e.is_transient() && text.contains(said) && text.contains(cure), "{said}: {text}");
+    };
+    for (name, wrong, right) in [
+        ("binlog_format", "STATEMENT", "ROW"),
+        ("binlog_row_image", "MINIMAL", "FULL"),
+        ("binlog_row_value_options", "PARTIAL_JSON", "''"),
+    ] {
+        root.run(&format!("SET GLOBAL {name} = {wrong}"));
+        refused(&server, &format!("{name} = {wrong}"), &format!("SET PERSIST {name} = {right}"));
+        root.run(&format!("SET GLOBAL {name} = {right}"));
+    }
+    for mode in ["ON_PERMISSIVE", "OFF_PERMISSIVE", "OFF"] {
+        root.run(&format!("SET GLOBAL gtid_mode = {mode}"));
+        refused(&server, &format!("gtid_mode = {mode}"), "SET PERSIST gtid_mode = ON");
+    }
+    drop(root);
+    server.stop();
+    server.start_again(&["--skip-log-bin"]);
+    refused(&server, "log_bin = OFF", "--log-bin");
+}
+
+#[test]
+fn what_a_session_sets_for_itself_is_noticed() {
+    let server = Mysqld::start(&[]);
+    for (setting, sql, said) in [
+        ("binlog_row_image = MINIMAL", "UPDATE db.t SET name = 'z' WHERE id = 1", "binlog_row_image"),
+        ("binlog_format = STATEMENT", "UPDATE db.t SET name = 'z' WHERE id = 1", "binlog_format"),
+        ("binlog_row_value_options = PARTIAL_JSON", "UPDATE db.j SET doc = JSON_SET(doc, '$.a', 2)", "PARTIAL_JSON"),
+    ] {
+        let mut root = server.session();
+        root.run("DROP DATABASE IF EXISTS db; CREATE DATABASE db");
+        fill(&mut root, "db.t", Keys::Number, 10);
+        root.run("CREATE TABLE db.j (id BIGINT PRIMARY KEY, doc JSON)");
+        let long = "a long text, so that a part of the document is shorter than the whole of it";
+        root.run(&format!(r#"INSERT INTO db.j VALUES (1, '{{"a": 1, "b": "{long}"}}')"#));
+        let json = [("id", SqlType::BigInt), ("doc", SqlType::STRING)];
+        let tables = [table(&server, "db", "t", &columns(), &[]), table(&server, "db", "j", &json, &[])];
+        let mut job = Job::start(&tables, "traps").unwrap();
+        job.snapshot();
+        root.run(&format!("SET SESSION {setting}"));
+        root.run(sql);
+        let e = job.error();
+        assert!(!e.is_transient() && e.to_string().contains(said), "{setting}: {e}");
+    }
+}
+
+#[test]
+fn rights_that_are_missing_are_named_with_the_grant_that_cures() {
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Number, 10);
+    root.run("CREATE USER reader IDENTIFIED BY 'secret'");
+    let options = [("username", "reader"), ("password", "secret")];
+    let start = || Job::start(&[table(&server, "db", "t", &columns(), &options)], "grants");
+    let refused = |said: &str| {
+        let e = start().err().expect(said);
+        assert!(!e.is_transient() && e.to_string().contains(said), "{said}: {e}");
+    };
+    refused("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'reader'@'%'");
+    root.run("GRANT REPLICATION CLIENT ON *.* TO reader");
+    refused("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'reader'@'%'");
+    root.run("GRANT REPLICATION SLAVE ON *.* TO reader");
+    refused("GRANT SELECT ON `db`.`t` TO 'reader'@'%'");
+    root.run("GRANT SELECT ON db.t TO reader");
+    let mut job = start().unwrap_or_else(|e| panic!("{e}"));
+    job.until_same(0, &mut root, ALL);
+}
+
+#[test]
+fn every_reader_has_a_number_of_its_own() {
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Number, 10);
+    let start = |ids: &str, name: &str| {
+        let mut job = Job::start(&[table(&server, "db", "t", &columns(), &[("server-id", ids)])], name).unwrap();
+        job.tick().map(|_| job)
+    };
+    let first = start("7001-7002", "one").unwrap();
+    let second = start("7001-7002", "two").unwrap();
+    let e = start("7001-7002", "three").err().expect("no number is left");
+    assert!(e.to_string().contains("every number of 'server-id' = '7001-7002' is taken"), "{e}");
+    drop((first, second));
+    // Free again, once the server has noticed.
+    let began = Instant::now();
+    while let Err(e) = start("7001", "four") {
+        assert!(began.elapsed() < harness::PATIENCE, "{e}");
+    }
+}
+
+#[test]
+fn two_readers_with_one_identity_do_not_take_turns_unnoticed() {
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Number, 10);
+    let tables = [table(&server, "db", "t", &columns(), &[])];
+    let mut first = Job::start(&tables, "copied").unwrap();
+    first.snapshot();
+    let mut second = Job::start(&tables, "copied").unwrap();
+    second.snapshot();
+    let e = first.error();
+    assert!(!e.is_transient() && e.to_string().contains("another reader has taken this one's place"), "{e}");
+    root.run("INSERT INTO db.t VALUES (50, 1, 'on')");
+    second.until_same(0, &mut root, ALL);
+}

@@ -1,0 +1,92 @@
+//! MySQL into files: killed at random moments, restored with other numbers of workers. What the file sink holds is at every
+//! moment a strict changelog, and at the end the table. The long stories are in `mysql_kafka.rs`.
+
+#[path = "../connectors/mysql/tests/support/writer.rs"]
+mod writer;
+
+mod support;
+
+/// As the writer knows it.
+mod mysqld {
+    pub use super::support::mysqld::Session;
+}
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use support::changelog::{Rows, assert_folds_to, fold};
+use support::engine::run;
+use support::files::newest_checkpoint;
+use support::mysqld::Mysqld;
+use writer::{Keys, Plan, Writer, fill};
+
+#[test]
+fn killed_at_random_moments_a_table_is_in_the_files_once() {
+    let (rows, kills, key) = (20_000, 9, Some(&["id"][..]));
+    let seed = support::seed();
+    let mut random = SmallRng::seed_from_u64(seed);
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Text, rows);
+    let place = tempfile::tempdir().unwrap();
+    let (dir, out, script) = (place.path().join("state"), place.path().join("out"), place.path().join("job.sql"));
+    let columns = "id STRING, n INT, name STRING, PRIMARY KEY (id) NOT ENFORCED";
+    let sql = format!(
+        "SET 'execution.checkpointing.interval' = '100 ms';
+         CREATE TABLE t ({columns}) {};
+         CREATE TABLE copy ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'debezium-json');
+         INSERT INTO copy SELECT * FROM t;",
+        server.with("db", "t", "'scan.incremental.snapshot.chunk.size' = '500'"),
+        out.display()
+    );
+    std::fs::write(&script, sql).unwrap();
+    let writer = Writer::start(&Plan {
+        port: server.port(),
+        table: "db.t".to_owned(),
+        keys: Keys::Text,
+        numbers: rows * 11 / 10,
+        threads: 3,
+        pause: Duration::from_millis(2),
+        seed,
+    });
+    for life in 0..kills {
+        let before = newest_checkpoint(&dir);
+        let mut engine = run(&script, &dir, life % 3 + 1).start();
+        if life % 2 == 0 {
+            engine.wait_until("checkpoint", |_| newest_checkpoint(&dir) > before + 1);
+        }
+        // The moment is what is tested.
+        std::thread::sleep(Duration::from_millis(random.random_range(0..500)));
+        assert!(engine.kill(), "the engine has ended by itself\n{}", engine.stderr_so_far());
+        fold(&out, key).unwrap_or_else(|e| panic!("life {life}: {e}"));
+    }
+    writer.stop();
+    let compact = |json: &String| serde_json::from_str::<serde_json::Value>(json).expect("JSON").to_string();
+    let answer: Rows = root.rows("SELECT JSON_ARRAY(id, n, name) FROM db.t").iter().map(|r| compact(&r[0])).collect();
+    let mut engine = run(&script, &dir, 2).start();
+    let began = Instant::now();
+    while engine.is_running() && began.elapsed() < Duration::from_secs(90) {
+        if fold(&out, key).unwrap_or_else(|e| panic!("{e}")).rows == answer {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    engine.signal("INT");
+    let ended = engine.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended}");
+    assert_folds_to(&out, key, &answer);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_an_error_at_start() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("job.sql");
+    let sql = "CREATE TABLE t (id BIGINT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector' = 'mysql-cdc', 'hostname' = '127.0.0.1', \
+               'port' = '1', 'username' = 'root', 'database-name' = 'db', 'table-name' = 't');
+               CREATE TABLE out1 (id BIGINT) WITH ('connector' = 'blackhole');
+               INSERT INTO out1 SELECT * FROM t;";
+    std::fs::write(&file, sql).unwrap();
+    run(&file, &place.path().join("state"), 1).fails().says(&["127.0.0.1:1", "refused"]);
+}

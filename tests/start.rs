@@ -1,9 +1,10 @@
 //! What "latest" means is found out once: a job that restarts before it has read a row begins where it first began, and
-//! what a sink found out of its target at the first start is given to it at every later one.
+//! what a sink found out of its target at the first start is given to it at every later one, and used while the target is
+//! down.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use arrow::array::{Int64Array, RecordBatch};
 use async_trait::async_trait;
@@ -32,6 +33,8 @@ struct World {
     begun: Mutex<Vec<i64>>,
     /// What `prepare` was given.
     stored: Mutex<Vec<Option<Value>>>,
+    /// How often the target is down when it is looked at again.
+    down: AtomicUsize,
     /// What encoders were given.
     facts: Mutex<Vec<Value>>,
     delivered: Mutex<(Vec<u8>, Option<Mark>)>,
@@ -164,6 +167,10 @@ impl Sink for Growing {
 
     async fn prepare(&self, stored: Option<&Value>) -> Result<Value> {
         self.0.stored.lock().push(stored.cloned());
+        let is_down = |left: usize| stored.and(left.checked_sub(1));
+        if self.0.down.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_down).is_ok() {
+            return Err(Error::io("the target is down"));
+        }
         Ok(stored.cloned().unwrap_or_else(|| json!({ "partitions": 4 })))
     }
 
@@ -204,9 +211,8 @@ impl Encoder for Numbers {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_start_and_a_targets_facts_are_found_out_once() {
-    let world = Arc::new(World::default());
+/// Runs the job to its end, with one restart; every row is in the target then.
+async fn run(world: &Arc<World>) {
     let connector: Arc<dyn Connector> = Arc::new(Growing(world.clone()));
     let dir = tempfile::tempdir().unwrap();
     let mut session = Session::open(SessionOptions {
@@ -218,6 +224,7 @@ async fn a_start_and_a_targets_facts_are_found_out_once() {
     .unwrap();
     let script = "SET 'execution.checkpointing.interval' = '1 h';
         SET 'restart-strategy.type' = 'fixed-delay'; SET 'restart-strategy.fixed-delay.delay' = '1 ms';
+        SET 'restart-strategy.fixed-delay.attempts' = '1';
         CREATE TABLE source (n BIGINT) WITH ('connector' = 'growing');
         CREATE TABLE target (n BIGINT) WITH ('connector' = 'growing');
         INSERT INTO target SELECT n FROM source;";
@@ -226,12 +233,30 @@ async fn a_start_and_a_targets_facts_are_found_out_once() {
             job.handle.wait().await.unwrap();
         }
     }
-    assert_eq!(*world.begun.lock(), [0, 0], "the second attempt begins where the first one was to begin");
     let numbers = String::from_utf8(world.delivered.lock().0.clone()).unwrap();
     let mut numbers: Vec<i64> = numbers.lines().map(|l| l.parse().unwrap()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..ROWS).collect::<Vec<_>>());
-    let facts = json!({ "partitions": 4 });
-    assert_eq!(*world.stored.lock(), [None, Some(facts.clone())]);
-    assert!(world.facts.lock().iter().all(|f| *f == facts), "{:?}", world.facts.lock());
+    assert_eq!(*world.begun.lock(), [0, 0], "the second attempt begins where the first one was to begin");
+    assert!(world.facts.lock().iter().all(|f| *f == facts()), "{:?}", world.facts.lock());
+}
+
+fn facts() -> Value {
+    json!({ "partitions": 4 })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_and_a_targets_facts_are_found_out_once() {
+    let world = Arc::new(World::default());
+    run(&world).await;
+    assert_eq!(*world.stored.lock(), [None, Some(facts())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_down_at_a_restart_holds_up_nobody() {
+    let world = Arc::new(World::default());
+    world.down.store(3, Ordering::SeqCst);
+    run(&world).await;
+    // The second attempt, and what it asks before it delivers: none of it is a further attempt.
+    assert_eq!(*world.stored.lock(), [None, Some(facts()), Some(facts()), Some(facts()), Some(facts())]);
 }

@@ -21,7 +21,9 @@ pub trait Sink: Send + Sync {
     /// partitions): `stored` is what the last attempt's call answered, kept with the checkpoints.
     ///
     /// # Errors
-    /// A transient one is tried again by the restart strategy, but for the job's very first start.
+    /// A permanent one ends the job; so does any at the job's very first start. After a transient one the job goes on with
+    /// what is stored, and asks again before it delivers, so that the job's other sinks are not held up; if nothing is
+    /// stored, the restart strategy decides.
     async fn prepare(&self, stored: Option<&serde_json::Value>) -> Result<serde_json::Value> {
         let _ = stored;
         Ok(serde_json::Value::Null)

@@ -114,9 +114,27 @@ impl Owner {
     /// Deletes the records that a later one has made needless.
     pub async fn forget_delivered_below(&self, sink: OperatorId, segment: u64) -> Result<()> {
         self.check().await?;
-        let newest = layout::delivered(sink, segment);
-        let records = self.storage.list(&layout::delivered_dir(sink)).await?.into_iter().map(|l| l.object);
-        self.storage.delete(&records.filter(|o| *o < newest).collect::<Vec<_>>()).await
+        self.forget_below(&layout::delivered_dir(sink), &layout::delivered(sink, segment)).await
+    }
+
+    /// Records that segments up to this one may be given to a target from now on, which the manifests deny: they were put
+    /// before the target had said what it has.
+    pub async fn record_attempted(&self, sink: OperatorId, segment: u64) -> Result<()> {
+        self.check().await?;
+        let record = layout::attempted(sink, segment);
+        self.storage.create(&record, self.id.to_string().into()).await?;
+        self.forget_below(&layout::attempted_dir(sink), &record).await
+    }
+
+    /// What is recorded as attempted; 0: nothing. To be read after the target was fenced: an older process can give it
+    /// nothing more then.
+    pub async fn recorded_attempted(&self, sink: OperatorId) -> Result<u64> {
+        newest_record(&self.storage, &layout::attempted_dir(sink)).await
+    }
+
+    async fn forget_below(&self, folder: &str, newest: &str) -> Result<()> {
+        let records = self.storage.list(folder).await?.into_iter().map(|l| l.object);
+        self.storage.delete(&records.filter(|o| o.as_str() < newest).collect::<Vec<_>>()).await
     }
 
     fn overtaken(&self, number: u64, by: Option<&AttemptId>) -> Error {
@@ -307,11 +325,16 @@ impl Attempt {
 pub async fn recorded_delivered(storage: &Storage, manifest: &Manifest) -> Result<BTreeMap<OperatorId, u64>> {
     let mut delivered = BTreeMap::new();
     for log in &manifest.sinks {
-        let records = storage.list(&layout::delivered_dir(log.sink)).await?;
-        let newest = records.iter().filter_map(|r| r.object.rsplit('/').next()?.parse().ok()).max().unwrap_or(0);
+        let newest = newest_record(storage, &layout::delivered_dir(log.sink)).await?;
         delivered.insert(log.sink, newest.max(log.delivered));
     }
     Ok(delivered)
+}
+
+/// The highest segment that a record in this folder names; 0: none.
+async fn newest_record(storage: &Storage, folder: &str) -> Result<u64> {
+    let records = storage.list(folder).await?;
+    Ok(records.iter().filter_map(|r| r.object.rsplit('/').next()?.parse().ok()).max().unwrap_or(0))
 }
 
 /// The manifest with the segments that are recorded as delivered taken out of what waits.

@@ -15,7 +15,8 @@ pub struct Facts {
     pub sink: String,
     /// The storage has it on record that the target has the segments up to this number; 0: none.
     pub recorded: u64,
-    /// The last segment that may have been given to the target: all that was staged before, and what this attempt gave it.
+    /// The last segment that may have been given to the target: all that was staged before (but for what was kept from a
+    /// target that was silent then), and what this attempt gave it.
     pub last_staged: u64,
     /// The segments that the storage still holds, whether recorded as delivered or not; `None`: none.
     pub held: Option<RangeInclusive<u64>>,
@@ -45,7 +46,7 @@ pub enum Refusal {
     TargetLostSegments { recorded: u64, mark: u64, held: Option<RangeInclusive<u64>> },
     /// Some segments were delivered, the target has no mark, and others wait: which of these it has, nobody can tell.
     InDoubt { segments: RangeInclusive<u64> },
-    /// The target has more than was ever staged here: the directory is an older copy.
+    /// The target has more than was ever staged for it here: the directory is an older copy.
     TargetIsAhead { mark: u64, last_staged: u64 },
     /// The target's mark is another job's.
     OtherJob { job: JobId },
@@ -129,7 +130,7 @@ impl fmt::Display for Refusal {
             ),
             Refusal::TargetIsAhead { mark, last_staged } => write!(
                 f,
-                "the target has segments up to {mark}, this directory staged only {last_staged}: it is an older copy of the directory that delivered them"
+                "the target has segments up to {mark}, from this directory it had only {last_staged}: it is an older copy of the directory that delivered them"
             ),
             Refusal::OtherJob { job } => write!(f, "the target holds the mark of another job, {job}"),
             Refusal::NotHeld { segments, held } => {
@@ -137,7 +138,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::BadAssumption { assumed, recorded, last_staged } => write!(
                 f,
-                "--assume-delivered {assumed} contradicts the facts: delivered for certain up to {recorded}, staged up to {last_staged}"
+                "--assume-delivered {assumed} contradicts the facts: delivered for certain up to {recorded}, at most up to {last_staged}"
             ),
         }
     }

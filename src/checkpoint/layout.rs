@@ -11,6 +11,7 @@
 //!     ADOPTING                                        `--from` has not begun: there is no job here yet
 //!     segments/<attempt>/<sink>/w0-00000017.seg       one worker's part of a sink's staged output
 //!     delivered/<sink>/00000000000000000041           the sink's target has its segments up to 41
+//!     attempted/<sink>/00000000000000000041           those up to 41 may have been given to it, whatever a manifest says
 //! ```
 //!
 //! An attempt is written as `<number of the manifest that it began with>-<random>`: attempts sort by age.
@@ -65,6 +66,14 @@ pub fn delivered_dir(sink: OperatorId) -> String {
 
 pub fn delivered(sink: OperatorId, segment: u64) -> String {
     format!("delivered/{sink}/{segment:020}")
+}
+
+pub fn attempted_dir(sink: OperatorId) -> String {
+    format!("attempted/{sink}")
+}
+
+pub fn attempted(sink: OperatorId, segment: u64) -> String {
+    format!("attempted/{sink}/{segment:020}")
 }
 
 /// The number of the manifest with which the attempt began that wrote this state file or segment part.

@@ -87,6 +87,11 @@ pub struct SinkLog {
     pub last_staged: u64,
     /// All segments above `delivered`, whatever checkpoint they came from; ascending, without gaps.
     pub pending: Vec<Segment>,
+    /// The last segment that may have been given to the target, where that is not `last_staged`: since the job was started
+    /// the target has not said what it has, and what was staged since then was kept from it. Without it, the next start
+    /// could not tell a target that is ahead of an older copy of the directory from one that was given the new segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempted: Option<u64>,
     /// What the sink found out of its target at the first start and keeps to (a number of partitions); null: nothing.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub facts: serde_json::Value,
@@ -148,7 +153,30 @@ pub async fn stage(
 
 impl SinkLog {
     pub fn new(sink: OperatorId, name: impl Into<String>) -> Self {
-        SinkLog { sink, name: name.into(), delivered: 0, last_staged: 0, pending: vec![], facts: Default::default() }
+        SinkLog {
+            sink,
+            name: name.into(),
+            delivered: 0,
+            last_staged: 0,
+            pending: vec![],
+            attempted: None,
+            facts: Default::default(),
+        }
+    }
+
+    /// The last segment that may ever have been given to the target.
+    pub fn attempted(&self) -> u64 {
+        self.attempted.map_or(self.last_staged, |a| a.max(self.delivered))
+    }
+
+    /// What is staged from now on is kept from the target, which has not said what it has.
+    pub fn keep_back(&mut self) {
+        self.attempted = Some(self.attempted());
+    }
+
+    /// Segments up to this one may have been given to the target.
+    pub fn mark_attempted(&mut self, segment: u64) {
+        self.attempted = self.attempted.map(|a| a.max(segment)).filter(|a| *a < self.last_staged);
     }
 
     /// Takes note that the target has the segments up to `segment`; never goes back.
@@ -304,6 +332,29 @@ mod tests {
         assert_eq!(log.pending.len(), 1);
         log.mark_delivered(0);
         assert_eq!(log.delivered, 1, "delivered never goes back");
+    }
+
+    #[test]
+    fn what_is_staged_while_the_target_is_silent_was_never_given_to_it() {
+        let mut log = log();
+        let stage = |log: &mut SinkLog, ticks: RangeInclusive<u64>| {
+            for tick in ticks {
+                log.close(vec![part(0, tick, tick..=tick, 10)], 100);
+            }
+        };
+        stage(&mut log, 1..=3);
+        assert_eq!(log.attempted(), 3);
+        log.keep_back();
+        stage(&mut log, 4..=6);
+        log.keep_back();
+        assert_eq!((log.attempted(), log.last_staged), (3, 6));
+        let stored = serde_json::to_value(&log).unwrap();
+        assert_eq!(serde_json::from_value::<SinkLog>(stored).unwrap().attempted(), 3);
+        log.mark_attempted(5);
+        log.mark_attempted(4);
+        assert_eq!(log.attempted(), 5);
+        log.mark_attempted(6);
+        assert_eq!(log.attempted, None);
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub const POINTS: &[&str] = &[
 ];
 
 /// Points that are passed in special cases only: what a put that seemed to fail came to is read back; `--from` has the
-/// state of the other job and has not begun, and has begun.
-pub const RARE_POINTS: &[&str] = &["manifest-read-back", "state-adopted", "from-begun"];
+/// state of the other job and has not begun, and has begun; a target that was silent when output was committed may get it.
+pub const RARE_POINTS: &[&str] = &["manifest-read-back", "state-adopted", "from-begun", "after-attempted-record"];
 
 /// Points of connectors' readers: passed only where such a source is read.
 pub const SOURCE_POINTS: &[&str] =

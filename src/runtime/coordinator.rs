@@ -348,7 +348,7 @@ impl Coordinator {
             let pin = std::mem::take(&mut self.pin_start) && may_checkpoint && !last;
             let checkpoint_due = may_checkpoint && (drawn || pin || self.checkpoint_due(s));
             let timer = s.wants_tick_at.is_some_and(|at| at <= now_us);
-            // What is staged counts too: it piles up while a checkpoint waits for what a target has to say.
+            // What is staged counts too: it is about to wait, and piles up while checkpoints fail.
             let blocked = self
                 .durable
                 .as_ref()

@@ -37,15 +37,17 @@ pub struct Logs {
     logs: Mutex<BTreeMap<OperatorId, SinkLog>>,
     /// Something was committed or delivered.
     changed: tokio::sync::watch::Sender<u64>,
-    /// Targets that this attempt has asked for their marks and that have not answered.
-    asked: Mutex<BTreeSet<OperatorId>>,
+    /// Sinks whose targets have not said in this attempt what they have. What is committed meanwhile is marked as kept
+    /// from them. Otherwise, if the directory is an older copy, it would reach beyond the target's mark, and the next start
+    /// would take the copy for the newer one.
+    silent: Mutex<BTreeSet<OperatorId>>,
     metrics: Arc<Metrics>,
 }
 
 impl Logs {
     pub fn new(logs: Vec<SinkLog>, metrics: Arc<Metrics>) -> Self {
         let logs = logs.into_iter().map(|l| (l.sink, l)).collect();
-        Logs { logs: Mutex::new(logs), changed: tokio::sync::watch::channel(0).0, asked: Mutex::default(), metrics }
+        Logs { logs: Mutex::new(logs), changed: tokio::sync::watch::channel(0).0, silent: Mutex::default(), metrics }
     }
 
     pub fn ensure(&self, sink: OperatorId, name: &str) {
@@ -53,27 +55,13 @@ impl Logs {
         logs.entry(sink).or_insert_with(|| SinkLog::new(sink, name)).name = name.to_owned();
     }
 
-    /// A target is about to be asked.
+    /// A target is about to be asked for its mark.
     pub fn ask(&self, sink: OperatorId) {
-        self.asked.lock().insert(sink);
+        self.silent.lock().insert(sink);
     }
 
     fn answered(&self, sink: OperatorId) {
-        self.asked.lock().remove(&sink);
-        self.changed.send_modify(|n| *n += 1);
-    }
-
-    /// Waits until these targets have said what they have. New output of a directory must not be committed before: if the
-    /// directory is an older copy, it would reach beyond the target's mark, and the next start would take the copy for
-    /// the newer one. For ever, if the attempt ends over an answer.
-    pub async fn answers(&self, sinks: &BTreeSet<OperatorId>) {
-        self.wait_until(|| self.asked.lock().is_disjoint(sinks)).await;
-    }
-
-    /// Waits until something holds that is looked at again when something was committed, delivered or answered.
-    async fn wait_until(&self, holds: impl Fn() -> bool) {
-        // It does not fail: `self` has the sender.
-        let _ = self.changed.subscribe().wait_for(|_| holds()).await;
+        self.silent.lock().remove(&sink);
     }
 
     /// What a sink knows of its target from earlier attempts.
@@ -91,12 +79,29 @@ impl Logs {
         self.logs.lock().values().cloned().collect()
     }
 
-    /// A manifest with these logs was put: what it adds may be delivered. Deliveries since the snapshot are kept.
+    /// For the next manifest, which is to add segments to these: whether they may be given to the targets.
+    pub fn to_extend(&self) -> Vec<SinkLog> {
+        let silent = self.silent.lock();
+        let mut logs = self.snapshot();
+        for log in &mut logs {
+            if silent.contains(&log.sink) {
+                log.keep_back();
+            } else {
+                log.attempted = None;
+            }
+        }
+        logs
+    }
+
+    /// A manifest with these logs was put: what it adds may be delivered. What was delivered and found out since the
+    /// snapshot is kept.
     pub fn committed(&self, committed: Vec<SinkLog>) {
         let mut logs = self.logs.lock();
         for mut log in committed {
-            let delivered = logs.get(&log.sink).map_or(0, |l| l.delivered);
-            log.mark_delivered(delivered);
+            if let Some(known) = logs.get(&log.sink) {
+                log.mark_delivered(known.delivered);
+                log.facts = known.facts.clone();
+            }
             logs.insert(log.sink, log);
         }
         drop(logs);
@@ -111,6 +116,13 @@ impl Logs {
         self.changed.send_modify(|n| *n += 1);
     }
 
+    /// Recorded beside the manifests.
+    fn attempted(&self, sink: OperatorId, segment: u64) {
+        if let Some(log) = self.logs.lock().get_mut(&sink) {
+            log.mark_attempted(segment);
+        }
+    }
+
     pub fn pending_bytes(&self) -> u64 {
         self.logs.lock().values().map(SinkLog::pending_bytes).sum()
     }
@@ -121,7 +133,9 @@ impl Logs {
 
     /// Waits until nothing is pending.
     pub async fn delivered_all(&self) {
-        self.wait_until(|| self.logs.lock().values().all(|l| l.pending.is_empty())).await;
+        let none_waits = || self.logs.lock().values().all(|l| l.pending.is_empty());
+        // It does not fail: `self` has the sender.
+        let _ = self.changed.subscribe().wait_for(|_| none_waits()).await;
     }
 }
 
@@ -137,22 +151,32 @@ pub struct Deliverer {
     pub assume_delivered: Option<u64>,
     /// A sink with nothing to deliver writes its mark anew this often: some targets forget what is not touched.
     pub mark_interval: Duration,
-    /// The last segment that may ever have been given to the target: of earlier attempts, all that was staged. What this
-    /// attempt has staged and not given it is certainly not there, and is never in doubt.
+    /// The last segment that may ever have been given to the target, by this attempt or an earlier one. What was staged and
+    /// not given to it is certainly not there, and is never in doubt.
     pub attempted: AtomicU64,
     pub owner: Arc<Owner>,
     pub attempt: Arc<Attempt>,
 }
 
+/// How far the talk with a target is.
+struct Progress {
+    /// It was looked at in this attempt (`Sink::prepare`).
+    prepared: bool,
+    /// Older processes are shut out, and it is decided what is to be delivered.
+    fenced: bool,
+    mark_due: Instant,
+}
+
 impl Deliverer {
-    pub async fn run(self) {
+    /// `prepared`: the target was there when the attempt began; else it is looked at as soon as it is.
+    pub async fn run(self, prepared: bool) {
         let mut changed = self.logs.changed.subscribe();
         let mut wait = RETRY;
-        let mut fenced = false;
-        let mut mark_due = Instant::now() + self.mark_interval / FIRST_MARK_PART;
+        let first_mark = Instant::now() + self.mark_interval / FIRST_MARK_PART;
+        let mut done = Progress { prepared, fenced: false, mark_due: first_mark };
         loop {
             changed.borrow_and_update();
-            match self.step(&mut fenced, &mut mark_due).await {
+            match self.step(&mut done).await {
                 Ok(()) => {
                     if wait > RETRY {
                         tracing::info!(job = %self.job_name, sink = %self.name, event = "target_up", "delivering again");
@@ -162,19 +186,19 @@ impl Deliverer {
                         changed = changed.changed() => if changed.is_err() {
                             return;
                         },
-                        () = tokio::time::sleep_until(mark_due) => {}
+                        () = tokio::time::sleep_until(done.mark_due) => {}
                     }
                 }
                 // An older process that woke up in the middle of its fencing shut this one out. It delivers nothing, for it
                 // looks at the manifests first; so this one fences again.
                 Err(e) if e.code() == ErrorCode::Ownership && self.owner.check().await.is_ok() => {
-                    fenced = false;
+                    done.fenced = false;
                     tracing::warn!(job = %self.job_name, sink = %self.name, event = "fenced_again", "{e}");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(RETRY_MAX);
                 }
                 Err(e) if e.is_transient() => {
-                    fenced = false;
+                    done.fenced = false;
                     let log = self.logs.log(self.id);
                     let (segments, bytes) = log.map_or((0, 0), |l| (l.pending.len(), l.pending_bytes()));
                     let noun = if segments == 1 { "segment" } else { "segments" };
@@ -194,20 +218,25 @@ impl Deliverer {
         }
     }
 
-    /// Fences and decides, if that has to be done (again), then delivers all that is pending; writes the mark anew when that
-    /// is due.
-    async fn step(&self, fenced: &mut bool, mark_due: &mut Instant) -> Result<()> {
-        if !*fenced {
+    /// Looks at the target, fences and decides, if that has to be done (again), then delivers all that is pending; writes the
+    /// mark anew when that is due.
+    async fn step(&self, done: &mut Progress) -> Result<()> {
+        if !done.prepared {
+            let stored = self.logs.facts(self.id);
+            self.logs.set_facts(self.id, self.sink.prepare(stored.as_ref()).await?);
+            done.prepared = true;
+        }
+        if !done.fenced {
             self.fence_and_decide().await?;
-            *fenced = true;
+            done.fenced = true;
             self.logs.answered(self.id);
         }
         loop {
             let Some(log) = self.logs.log(self.id) else { return Ok(()) };
             if log.pending.is_empty() {
-                if Instant::now() >= *mark_due {
+                if Instant::now() >= done.mark_due {
                     self.write_mark(log.delivered).await?;
-                    *mark_due = Instant::now() + self.mark_interval;
+                    done.mark_due = Instant::now() + self.mark_interval;
                 }
                 return Ok(());
             }
@@ -224,11 +253,17 @@ impl Deliverer {
             fail_points::reach("before-deliver").await?;
             // The target may have no way to tell an older process.
             self.owner.check().await?;
+            if last > log.attempted() {
+                // Committed while the target was silent. It has spoken since, and what it said was right.
+                self.owner.record_attempted(self.id, last).await?;
+                fail_points::reach("after-attempted-record").await?;
+                self.logs.attempted(self.id, last);
+            }
             self.attempted.fetch_max(last, Ordering::AcqRel);
             self.sink.deliver(&take, &Mark::At { job: self.job.clone(), segment: last }).await?;
             fail_points::reach("after-deliver").await?;
             self.record(last).await?;
-            *mark_due = Instant::now() + self.mark_interval;
+            done.mark_due = Instant::now() + self.mark_interval;
         }
     }
 
@@ -248,6 +283,11 @@ impl Deliverer {
         let mark = self.sink.fence(&self.job).await?;
         fail_points::reach("after-fence").await?;
         let Some(log) = self.logs.log(self.id) else { return Ok(()) };
+        if log.attempted() < log.last_staged {
+            let recorded = self.owner.recorded_attempted(self.id).await?;
+            self.logs.attempted(self.id, recorded);
+            self.attempted.fetch_max(recorded, Ordering::AcqRel);
+        }
         let attempted = self.attempted.load(Ordering::Acquire);
         let held = match (log.pending.first(), log.pending.last()) {
             (Some(first), Some(last)) => Some(first.number..=last.number),

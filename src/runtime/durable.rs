@@ -1,7 +1,7 @@
 //! What an attempt keeps in the checkpoint storage: it claims the job's log, stages output, commits checkpoints, and lets
 //! the committed output be delivered.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -186,7 +186,6 @@ pub struct Durable {
     metrics: Arc<Metrics>,
     job_name: String,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-    attempt: Arc<Attempt>,
     /// Per source node: rows that earlier attempts have read.
     rows_before: BTreeMap<NodeIx, u64>,
 }
@@ -287,18 +286,30 @@ impl Durable {
                 continue;
             }
             let sink = instance.sinks.get(&ix).ok_or_else(|| Error::internal("a sink that was not opened"))?;
-            let stored = logs.facts(graph.nodes[ix].id);
-            let facts = sink.prepare(stored.as_ref()).await.map_err(|e| {
-                let e = e.context(format_args!("sink {}", spec.def.name));
-                // Whoever starts a job for the first time is there and wants to know.
-                if newest.tick == 0 { e.permanent() } else { e }
-            })?;
-            logs.set_facts(graph.nodes[ix].id, facts.clone());
+            let id = graph.nodes[ix].id;
+            let stored = logs.facts(id);
+            let (facts, prepared) = match (sink.prepare(stored.as_ref()).await, stored) {
+                (Ok(facts), _) => (facts, true),
+                // Its output can be encoded and waits for it; the job's other sinks go on.
+                (Err(e), Some(stored)) if e.is_transient() && newest.tick > 0 => {
+                    tracing::warn!(
+                        job = %instance.job_name, sink = %spec.def.name, event = "target_down",
+                        "{e}; the job goes on with what is known of the target, its output waits"
+                    );
+                    (stored, false)
+                }
+                (Err(e), _) => {
+                    let e = e.context(format_args!("sink {}", spec.def.name));
+                    // Whoever starts a job for the first time is there and wants to know.
+                    return Err(if newest.tick == 0 { e.permanent() } else { e });
+                }
+            };
+            logs.set_facts(id, facts.clone());
             point.facts.insert(ix, facts);
-            logs.ask(graph.nodes[ix].id);
+            logs.ask(id);
             let deliverer = Deliverer {
                 sink: sink.clone(),
-                id: graph.nodes[ix].id,
+                id,
                 name: spec.def.name.clone(),
                 job: config.job.clone(),
                 job_name: instance.job_name.clone(),
@@ -306,11 +317,11 @@ impl Durable {
                 logs: logs.clone(),
                 assume_delivered: config.assume_delivered,
                 mark_interval: options.mark_interval,
-                attempted: AtomicU64::new(logs.log(graph.nodes[ix].id).map_or(0, |l| l.last_staged)),
+                attempted: AtomicU64::new(logs.log(id).map_or(0, |l| l.attempted())),
                 owner: owner.clone(),
                 attempt: attempt.clone(),
             };
-            tasks.push(attempt.spawn("delivering output", deliverer.run()));
+            tasks.push(attempt.spawn("delivering output", deliverer.run(prepared)));
         }
         let durable = Durable {
             next_checkpoint: AtomicU64::new(newest.number + 1),
@@ -332,7 +343,6 @@ impl Durable {
             metrics,
             job_name: instance.job_name.clone(),
             tasks,
-            attempt,
             rows_before,
         };
         Ok((durable, point))
@@ -408,12 +418,6 @@ impl Durable {
     /// Puts the next manifest, with the output that is staged up to its tick; gives its number, and the size of that output.
     /// From the moment in which the put has succeeded there is no `await` before everything knows of it.
     async fn put(&self, next: Manifest) -> Result<(u64, u64)> {
-        let with_output: BTreeSet<OperatorId> =
-            self.staged.parts.lock().iter().filter(|(_, p)| p.last_tick <= next.tick).map(|(sink, _)| *sink).collect();
-        tokio::select! {
-            () = self.logs.answers(&with_output) => {}
-            () = self.attempt.failure() => return Err(Error::cancelled()),
-        }
         fail_points::reach("before-manifest").await?;
         let mut claim = self.claim.lock().await;
         loop {
@@ -424,7 +428,7 @@ impl Durable {
                 by_sink.entry(*sink).or_default().push(part.clone());
             }
             // Deliveries that end meanwhile are in the next manifest; the record beside the manifests knows them at once.
-            let mut sinks = self.logs.snapshot();
+            let mut sinks = self.logs.to_extend();
             for log in &mut sinks {
                 if log.close(by_sink.remove(&log.sink).unwrap_or_default(), self.segment_bytes_max) {
                     tracing::warn!(

@@ -121,9 +121,8 @@ fn killed_at_each_step_everything_is_in_the_topics_once() {
         |p| format!("{p:?}"),
         |(i, point)| {
             let copy = Copy::new("step", 12_000, 8_000);
-            let once = ["attempt-begin", "before-fence", "after-fence"].contains(point);
-            for (life, passage) in [(0, 3), (1, 2)] {
-                let armed = format!("{point}=kill@{}", if once { 1 } else { passage });
+            for life in [0, 1] {
+                let armed = support::engine::kill_at(point, life);
                 let ended = copy.job.run((i + life) % 3 + 1).fail_point(&armed).ended();
                 assert!(ended.was_killed(), "{armed} did not kill\n{ended}");
                 copy.assert_strict();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use support::engine::run;
+use support::engine::{kill_at, run};
 use support::files::newest_checkpoint;
 use support::workload::{Script, Workload};
 use thalweg_core::fail_points::POINTS;
@@ -17,11 +17,6 @@ use thalweg_core::fail_points::POINTS;
 const CHANGES: usize = 20_000;
 /// Jobs at a time: they mostly wait for their rate limit.
 const JOBS_AT_A_TIME: usize = 4;
-
-/// Passed once per start, not once per checkpoint.
-fn is_once_per_start(point: &str) -> bool {
-    ["attempt-begin", "before-fence", "after-fence"].contains(&point)
-}
 
 #[test]
 fn killed_at_each_step_of_the_protocol_everything_is_written_exactly_once() {
@@ -39,9 +34,8 @@ fn killed_at_each_step_of_the_protocol_everything_is_written_exactly_once() {
             let script = workload.script(&place.path().join("job.sql"), &out, Script { keys, rate: 5_000 });
             let workers = |n: usize| (i + usize::from(keys) + n) % 3 + 1;
             // The first time in a new job, the second time in a restored one.
-            for (life, passage) in [(0, 3), (1, 2)] {
-                let passage = if is_once_per_start(point) { 1 } else { passage };
-                let armed = format!("{point}=kill@{passage}");
+            for life in [0, 1] {
+                let armed = kill_at(point, life);
                 let ended = run(&script, &dir, workers(life)).fail_point(&armed).ended();
                 assert!(ended.was_killed(), "{armed} in life {life} did not kill\n{ended}");
                 ended.says(&[&format!("fail point {point}")]);

@@ -296,9 +296,7 @@ fn killed_at_each_step_a_table_is_in_the_topic_once() {
             let mut writer = Plan { threads: 1, ..plan(server, &copy, 7_000, seed ^ *i as u64) };
             writer.pause = Duration::from_millis(5);
             let writer = Writer::start(&writer);
-            let once = ["attempt-begin", "before-fence", "after-fence"].contains(point);
-            let passage = if once { 1 } else { 3 };
-            let armed = format!("{point}=kill@{passage}");
+            let armed = support::engine::kill_at(point, 0);
             let mut engine = copy.job.run(i % 3 + 1).fail_point(&armed).start();
             if *point == "mysql-within-transaction" {
                 let table = copy.table.clone();

@@ -27,6 +27,10 @@ fn a_job_that_fails_in_a_tick_goes_on_from_its_last_checkpoint() {
         for point in [
             "tick=error@6",
             "tick=panic@6",
+            "operator-push=error@90",
+            "operator-push=panic@100",
+            "operator-end-tick=error@90",
+            "operator-end-tick=panic@100",
             "operator-flush=error@4",
             "operator-flush=panic@5",
             "state-snapshot=error@4",

@@ -16,6 +16,8 @@ pub const VARIABLE: &str = "THALWEG_FAIL_POINTS";
 /// Every point that each checkpointed job passes, in the order in which a checkpoint passes them.
 pub const POINTS: &[&str] = &[
     "tick",
+    "operator-push",
+    "operator-end-tick",
     "operator-flush",
     "state-snapshot",
     "stage-output",

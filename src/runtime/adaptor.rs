@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use thalweg_core::fail_points;
 use thalweg_core::operator::{Operator, Step, TickCx, Waker};
 use thalweg_core::{Changes, Error, Result, Tick, Watermark};
 use thalweg_graph::Partitioning;
@@ -39,6 +40,9 @@ pub type Output = OutputBuilder<u64, CapacityContainerBuilder<Vec<Routed>>>;
 
 /// Bytes on their way between workers, over which operators with more to emit wait for their consumers.
 const EXCHANGE_BYTES_MAX: usize = 64 << 20;
+/// Fail points.
+const PUSH: &str = "operator-push";
+const END_TICK: &str = "operator-end-tick";
 
 /// What all operators of one worker share.
 pub struct WorkerCx {
@@ -222,18 +226,23 @@ struct Driver {
 }
 
 impl Driver {
-    /// Calls a stage's operator, and then those behind it with what comes out.
-    fn call<R>(&mut self, stage: usize, f: impl FnOnce(&mut dyn Operator, &mut dyn TickCx) -> Result<R>) -> Result<R> {
+    /// Calls a stage's operator, and then those behind it with what comes out. `point`: the fail point within the call.
+    fn call<R>(
+        &mut self,
+        stage: usize,
+        point: &'static str,
+        f: impl FnOnce(&mut dyn Operator, &mut dyn TickCx) -> Result<R>,
+    ) -> Result<R> {
         let tick = self.cx.tick(self.current).ok_or_else(|| Error::internal("changes of a tick that did not start"))?;
         let budget = self.cx.budget.as_deref();
-        let result = self.stages[stage].call(tick, &self.waker, budget, f)?;
+        let result = self.stages[stage].call(tick, &self.waker, budget, point, f)?;
         for next in stage + 1..self.stages.len() {
             if self.stages[next - 1].out.is_empty() {
                 break;
             }
             let mut changes = std::mem::take(&mut self.stages[next - 1].out);
             for changes in changes.drain(..) {
-                self.stages[next].call(tick, &self.waker, budget, |op, cx| op.push(0, changes, cx))?;
+                self.stages[next].call(tick, &self.waker, budget, PUSH, |op, cx| op.push(0, changes, cx))?;
             }
             self.stages[next - 1].out = changes;
         }
@@ -247,7 +256,7 @@ impl Driver {
                 self.stages[0].watermarks[input] = self.marks[input].min();
                 Ok(())
             }
-            Message::Changes(changes) => self.call(0, |op, cx| op.push(input, changes, cx)),
+            Message::Changes(changes) => self.call(0, PUSH, |op, cx| op.push(input, changes, cx)),
         }
     }
 
@@ -311,11 +320,14 @@ impl Stage {
         tick: Tick,
         waker: &Waker,
         budget: Option<&Budget>,
+        point: &'static str,
         f: impl FnOnce(&mut dyn Operator, &mut dyn TickCx) -> Result<R>,
     ) -> Result<R> {
         let mut cx = Cx { tick, watermarks: &self.watermarks, out: &mut self.out, held: &mut self.held, waker, budget };
         let mut operator = self.operator.borrow_mut();
-        match catch_unwind(AssertUnwindSafe(|| f(&mut **operator, &mut cx))) {
+        // Behind the operator: it has taken something in that nobody behind it has seen.
+        let call = || f(&mut **operator, &mut cx).and_then(|result| fail_points::pass(point).map(|()| result));
+        match catch_unwind(AssertUnwindSafe(call)) {
             Ok(result) => result,
             Err(panic) => Err(panicked(&self.name, &*panic)),
         }
@@ -468,7 +480,7 @@ pub fn chain<'scope>(scope: Scope<'scope, u64>, chain: Chain<'scope>, cx: &Rc<Wo
                         activator.activate_after(Duration::from_micros(100));
                         break;
                     }
-                    match d.call(d.at, |op, cx| op.end_tick(cx))? {
+                    match d.call(d.at, END_TICK, |op, cx| op.end_tick(cx))? {
                         Step::More => {
                             d.send(&mut outbox, &cap, None);
                             activator.activate();

@@ -20,6 +20,20 @@ pub struct Thalweg {
     patience: Duration,
 }
 
+/// A kill at a point that every life of a job passes: where the point is passed often, not at its first passage.
+pub fn kill_at(point: &str, life: usize) -> String {
+    let passage = match (point, life) {
+        // Once per start.
+        ("attempt-begin" | "before-fence" | "after-fence", _) => 1,
+        // Once per operator and batch, or tick.
+        ("operator-push" | "operator-end-tick", 0) => 80,
+        ("operator-push" | "operator-end-tick", _) => 40,
+        (_, 0) => 3,
+        _ => 2,
+    };
+    format!("{point}=kill@{passage}")
+}
+
 /// `thalweg ARGS…`
 pub fn thalweg<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Thalweg {
     let mut command = Command::new(env!("CARGO_BIN_EXE_thalweg"));

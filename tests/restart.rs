@@ -235,6 +235,60 @@ fn another_job_of_the_process_does_not_notice() {
     );
 }
 
+/// What a strategy allows, and no more; then the job ends with its error, and goes on with the next command.
+#[test]
+fn a_strategy_restarts_as_often_as_it_says_and_gives_up() {
+    let inputs = tempfile::tempdir().unwrap();
+    let workload = Workload::generate(inputs.path(), support::seed(), 4_000);
+    let rate = |interval: &str, delay: &str| {
+        format!(
+            "SET 'restart-strategy.type' = 'failure-rate';
+             SET 'restart-strategy.failure-rate.max-failures-per-interval' = '2';
+             SET 'restart-strategy.failure-rate.failure-rate-interval' = '{interval}';
+             SET 'restart-strategy.failure-rate.delay' = '{delay}';\n"
+        )
+    };
+    let cases = [
+        (
+            "SET 'restart-strategy.type' = 'fixed-delay'; SET 'restart-strategy.fixed-delay.attempts' = '4';
+             SET 'restart-strategy.fixed-delay.delay' = '1 ms';\n"
+                .to_owned(),
+            2_000,
+            4,
+        ),
+        (
+            "SET 'restart-strategy.type' = 'exponential-delay';
+             SET 'restart-strategy.exponential-delay.initial-backoff' = '1 ms';
+             SET 'restart-strategy.exponential-delay.max-backoff' = '2 ms';
+             SET 'restart-strategy.exponential-delay.attempts-before-reset-backoff' = '3';\n"
+                .to_owned(),
+            2_000,
+            3,
+        ),
+        (rate("1 h", "1 ms"), 2_000, 2),
+        // Failures that lie further apart do not add up.
+        (rate("10 ms", "20 ms"), 6, 6),
+    ];
+    support::in_parallel(
+        2,
+        &cases,
+        |c| format!("{c:?}"),
+        |(strategy, failures, restarts)| {
+            let place = tempfile::tempdir().unwrap();
+            let jobs = strategy.clone() + &statement_set(&inserts("o", "c"));
+            let script = script(&workload, place.path(), &jobs, false);
+            let (dir, out) = (place.path().join("state"), place.path().join("out"));
+            let armed: String = (1..=*failures).map(|n| format!("tick=error@{n};")).collect();
+            let job = run(&script, &dir, 1).fail_point(&armed);
+            let ended = if failures > restarts { job.fails() } else { job.succeeds() };
+            ended.says(&["fail point tick"]);
+            assert_eq!(ended.stderr.matches("event=restart").count(), *restarts, "{ended}");
+            run(&script, &dir, 2).succeeds();
+            workload.assert_answers(&out, true);
+        },
+    );
+}
+
 #[test]
 fn without_a_strategy_the_job_ends_with_its_error_and_can_go_on_later() {
     let inputs = tempfile::tempdir().unwrap();

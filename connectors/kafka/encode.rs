@@ -4,6 +4,7 @@ use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::TimestampMillisecondType;
 use thalweg_connector_api::{Encoder, RecordEnd, RowEncoder};
+use thalweg_core::clock::now_us;
 use thalweg_core::fold::{RowChanges, RowKind};
 use thalweg_core::table::{ColumnKind, TableDef};
 use thalweg_core::{Error, ErrorCode, Result, Tick};
@@ -332,8 +333,7 @@ impl<'a> RowFacts<'a> {
             Some(i) => Some(batch.column(i).as_map_opt().ok_or_else(|| typed("headers"))?),
             None => None,
         };
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Ok(RowFacts { timestamps, headers, now_ms: now.map_or(0, |d| d.as_millis() as i64) })
+        Ok(RowFacts { timestamps, headers, now_ms: now_us() / 1000 })
     }
 
     fn timestamp(&self, row: usize) -> Option<i64> {

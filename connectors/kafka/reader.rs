@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
 use sys::rd_kafka_resp_err_t as Code;
 use thalweg_connector_api::{Piece, RateLimit, ReaderCx, SplitId};
+use thalweg_core::clock::now_us;
 use thalweg_core::{Error, Result};
 use tokio::sync::mpsc::Sender;
 
@@ -479,8 +480,7 @@ impl ReaderThread {
         if let Some(at) = self.parts.rate.reserve(rows as u64) {
             self.wait_until(at)?;
         }
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
-        let event_time_lag_ms = self.newest_ms.take().map(|ms| (now_ms - ms).max(0));
+        let event_time_lag_ms = self.newest_ms.take().map(|ms| (now_us() / 1000 - ms).max(0));
         let changes = if rows == 0 { vec![] } else { vec![(0, changes)] };
         self.output(Output::Piece(Piece { changes, positions, event_time_lag_ms, ..Piece::default() }))
     }

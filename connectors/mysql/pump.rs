@@ -1,8 +1,9 @@
 //! The task that reads one server: chunks of the snapshot as long as there are some, the stream always; with reconnects.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use thalweg_connector_api::{Piece, Position, ReaderCx, SplitId};
+use thalweg_core::clock::now_us;
 use thalweg_core::{Error, Result};
 use tokio::time::Instant;
 
@@ -419,8 +420,7 @@ impl Pump {
     async fn check_purge(&mut self) {
         self.last_purge_check = Instant::now();
         let commit_us = self.router.commit_us();
-        let now_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64);
-        let lag_s = now_us.saturating_sub(commit_us) / 1_000_000;
+        let lag_s = (now_us() as u64).saturating_sub(commit_us) / 1_000_000;
         // At the end of the log nothing is older than what was read.
         let is_idle = self.stream.as_mut().is_some_and(|s| !s.is_ready());
         if commit_us == 0 || is_idle || lag_s < PURGE_CHECK_INTERVAL.as_secs() {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use thalweg_connector_api::{Piece, SplitId};
+use thalweg_core::clock::now_us;
 use thalweg_core::{Changes, Error, Result};
 
 use crate::binlog::ddl::{self, Effect};
@@ -441,10 +441,8 @@ impl Router {
             position.within = Some(self.within(t));
         }
         position.tables = self.tables.iter().map(|t| (t.name.clone(), t.position())).collect();
-        let event_time_lag_ms = (!changes.is_empty() && self.commit_us > 0).then(|| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64);
-            (now - self.commit_us as i64) / 1000
-        });
+        let event_time_lag_ms =
+            (!changes.is_empty() && self.commit_us > 0).then(|| (now_us() - self.commit_us as i64) / 1000);
         Piece {
             changes,
             continues,

@@ -27,8 +27,6 @@ use crate::storage::Storage;
 
 const MAGIC: &[u8; 8] = b"THALSEG1";
 const CHUNK_HEADER_BYTES: usize = 8;
-/// When a part has reached this size it is stored and a new one begun.
-pub const PART_BYTES: usize = 8 << 20;
 
 /// One worker's rows of one sink, being collected.
 #[derive(Debug, Default)]

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use thalweg_session::core::clock::now_us;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -78,8 +78,7 @@ where
 
 /// Now, in milliseconds, as RFC 3339.
 fn now_text() -> String {
-    let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
-    let text = timestamp_text(ms as i128 * 1_000_000, 'T');
+    let text = timestamp_text(i128::from(now_us() / 1000) * 1_000_000, 'T');
     let (seconds, fraction) = text.split_once('.').unwrap_or((&text, ""));
     format!("{seconds}.{fraction:0<3}Z")
 }

@@ -4,10 +4,11 @@
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use thalweg_session::core::Result;
+use thalweg_session::core::clock::now_us;
 use thalweg_session::{Job, Metrics, Outcome, Phase, RestoreReport};
 use unicode_width::UnicodeWidthStr;
 
@@ -215,8 +216,7 @@ fn line_parts(job: &Job, phase: &Phase, rows_per_s: u64) -> Vec<String> {
     ];
     let checkpoint = Metrics::load(&metrics.checkpoint);
     if checkpoint > 0 {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
-        let ago = (now_ms - metrics.checkpoint_at_ms.load(Ordering::Relaxed)).max(0) as f64 / 1000.0;
+        let ago = (now_us() / 1000 - metrics.checkpoint_at_ms.load(Ordering::Relaxed)).max(0) as f64 / 1000.0;
         parts.push(format!(
             "chk {checkpoint} {ago:.1} s ago, {} ms, {}",
             Metrics::load(&metrics.checkpoint_ms),

@@ -4,8 +4,10 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+pub mod calendar;
 pub mod cells;
 pub mod changes;
+pub mod clock;
 pub mod consolidate;
 pub mod error;
 pub mod fail_points;

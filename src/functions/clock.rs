@@ -2,7 +2,8 @@
 //! on every worker the same. The operators set it on their thread before they evaluate.
 
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use thalweg_core::clock::now_us;
 
 thread_local! {
     static WALL_CLOCK_US: Cell<Option<i64>> = const { Cell::new(None) };
@@ -15,8 +16,5 @@ pub fn set_wall_clock_us(us: i64) {
 
 /// µs since 1970-01-01 UTC, as last set on this thread; where no tick runs, the system's clock.
 pub fn wall_clock_us() -> i64 {
-    WALL_CLOCK_US.get().unwrap_or_else(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    })
+    WALL_CLOCK_US.get().unwrap_or_else(now_us)
 }

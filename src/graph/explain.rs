@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 
 use thalweg_core::SqlType;
+use thalweg_core::calendar::civil_of_days;
 use thalweg_core::state::{KeyColumn, StateTableSpec, ValueColumn};
 
 use crate::expr::{Expr, Literal, LiteralValue};
@@ -394,17 +395,9 @@ fn interval(months: i32, days: i32, nanos: i64) -> String {
     parts.join(" + ")
 }
 
-/// `2026-11-21`, of days since 1970 (Howard Hinnant's algorithm).
+/// `2026-11-21`, of days since 1970.
 fn date(days: i64) -> String {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let day_of_era = z.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = civil_of_days(days);
     format!("{year:04}-{month:02}-{day:02}")
 }
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc as std_mpsc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use thalweg_connector_api::{Position, Source, Split, SplitId};
+use thalweg_core::clock::now_us;
 use thalweg_core::{Error, Result, Tick, TickKind};
 use thalweg_graph::NodeIx;
 use tokio::sync::{Notify, mpsc};
@@ -692,10 +693,6 @@ async fn join<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::Joi
 /// Waits until this much, or more, is asked for; who can ask for nothing any more wants the end.
 async fn raised_to(mut control: tokio::sync::watch::Receiver<Control>, to: Control) {
     let _ = control.wait_for(|c| *c >= to).await;
-}
-
-pub fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
 }
 
 /// Queues of one worker, by source node.

@@ -15,6 +15,7 @@ use thalweg_checkpoint::{
     manifest,
 };
 use thalweg_connector_api::{Position, SplitId};
+use thalweg_core::clock::now_us;
 use thalweg_core::mark::JobId;
 use thalweg_core::stored::{StoredFile, StoredShard};
 use thalweg_core::table::Delivery;
@@ -632,7 +633,7 @@ fn first_manifest(config: &DurableConfig, instance: &InstanceConfig, workers: us
         number: 0,
         kind: Kind::Claim,
         tick: 0,
-        wall_clock_us: crate::coordinator::now_us(),
+        wall_clock_us: now_us(),
         workers,
         max_parallelism: instance.options.max_parallelism,
         codecs: manifest::CodecVersions::CURRENT,

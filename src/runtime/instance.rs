@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use thalweg_checkpoint::fail_points;
 use thalweg_connector_api::{Position, ReaderCx, Sink, Source, SplitId};
+use thalweg_core::clock::now_us;
 use thalweg_core::key_group::groups_of;
 use thalweg_core::{Error, Result};
 use thalweg_graph::{Graph, NodeIx, OperatorSpec};
@@ -16,7 +17,7 @@ use thalweg_state::{Restore, StateConfig};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::attempt::Attempt;
-use crate::coordinator::{AttemptEnd, Control, Coordinator, RunningSource, WorkerLink, find_splits, now_us, queues_of};
+use crate::coordinator::{AttemptEnd, Control, Coordinator, RunningSource, WorkerLink, find_splits, queues_of};
 use crate::durable::{Durable, DurableConfig, Lineage, RestoreReport};
 use crate::metrics::Metrics;
 use crate::options::{DisturbCounts, RuntimeOptions};

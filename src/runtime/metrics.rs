@@ -2,15 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use thalweg_connector_api::Status;
+use thalweg_core::clock::now_us;
 
 /// A pause between rows of a stream that is not idle.
 const IDLE_MS: i64 = 1000;
 
 fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+    now_us() / 1000
 }
 
 /// Written by workers and coordinator, read by anyone at any time; each figure alone is exact.

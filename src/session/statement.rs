@@ -223,7 +223,7 @@ impl Session {
         done: &str,
     ) -> Result<Answer> {
         // What NOW() is in this statement.
-        thalweg_functions::clock::set_wall_clock_us(wall_clock_us());
+        thalweg_functions::clock::set_wall_clock_us(thalweg_core::clock::now_us());
         let table = self.own_tables.get_mut(name).ok_or_else(|| Error::internal("an own table without rows"))?;
         let mut rows = table.current()?;
         let output = output_of(table.def());
@@ -397,9 +397,4 @@ fn output_of(def: &TableDef) -> Output {
 /// Where an option's value stands.
 fn option_place(t: &thalweg_plan::sql::CreateTable, key: &str) -> Option<Place> {
     t.options.iter().find(|o| o.key.value.eq_ignore_ascii_case(key)).map(|o| o.value.place)
-}
-
-fn wall_clock_us() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| d.as_micros() as i64)
 }

@@ -253,11 +253,6 @@ impl WorkerState {
         &self.config
     }
 
-    /// Whether operators of this worker may be asked to shrink.
-    pub fn may_evict(&self) -> bool {
-        self.config.backend == Backend::RocksDb
-    }
-
     /// The table of an operator, over all shards of the worker, with what was restored under this name. A second call
     /// for the same table is an error: state is never given to two nodes.
     pub fn table(&self, operator: &str, variant: u64, spec: &StateTableSpec) -> Result<Box<dyn StateTable>> {

@@ -1,6 +1,7 @@
 //! Dates and times: the binlog's packed forms, MySQL's text, and numbers since 1970.
 
 use thalweg_core::Result;
+use thalweg_core::calendar::{civil_of_days, days_of_civil};
 
 use super::raw::Raw;
 use crate::binlog::bytes::{Bytes, damaged};
@@ -98,13 +99,7 @@ pub fn days(year: u16, month: u8, day: u8) -> Option<i64> {
     if day == 0 || day > days_of(year, month) {
         return None;
     }
-    // H. Hinnant, "chrono-compatible low-level date algorithms".
-    let (month, day) = (i64::from(month), i64::from(day));
-    let y = i64::from(year) - i64::from(month <= 2);
-    let era = y.div_euclid(400);
-    let yoe = y.rem_euclid(400);
-    let doy = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    Some(era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468)
+    Some(days_of_civil(i64::from(year), u32::from(month), u32::from(day)))
 }
 
 /// Microseconds since 1970 of a moment without a zone; `None`: no day of the calendar.
@@ -126,17 +121,11 @@ pub fn utc(seconds: i64, micros: u32) -> DateTime {
 /// The moment so many seconds and microseconds after 1970.
 pub fn civil(seconds: i64, micros: u32) -> DateTime {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let (year, month, day) = civil_of_days(days);
     DateTime {
-        year: (yoe + era * 400 + i64::from(month <= 2)).clamp(0, i64::from(u16::MAX)) as u16,
+        year: year.clamp(0, i64::from(u16::MAX)) as u16,
         month: month as u8,
-        day: (doy - (153 * mp + 2) / 5 + 1) as u8,
+        day: day as u8,
         hour: (second / 3600) as u8,
         minute: (second / 60 % 60) as u8,
         second: (second % 60) as u8,

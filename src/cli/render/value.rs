@@ -10,6 +10,7 @@ use arrow::datatypes::{
 };
 use thalweg_session::calendar::{Instant, Zone};
 use thalweg_session::core::SqlType;
+use thalweg_session::core::calendar::civil_of_days;
 
 const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 
@@ -157,18 +158,11 @@ fn float(value: f64, shortest: &str, form: Form, out: &mut String) {
     string(special, form, out);
 }
 
-/// Days since 1970-01-01 as `2026-01-02` (proleptic Gregorian; algorithm of H. Hinnant).
+/// Days since 1970-01-01 as `2026-01-02`.
 pub fn date_text(days: i64) -> String {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = civil_of_days(days);
     let sign = if year < 0 { "-" } else { "" };
-    format!("{sign}{:04}-{month:02}-{:02}", year.abs(), doy - (153 * mp + 2) / 5 + 1)
+    format!("{sign}{:04}-{month:02}-{day:02}", year.abs())
 }
 
 /// `HH:MM:SS`, and a fraction without zeros at its end.

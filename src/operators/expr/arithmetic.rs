@@ -12,9 +12,9 @@ use datafusion_common::ScalarValue;
 use datafusion_expr::ColumnarValue;
 use thalweg_core::{Error, Result, SqlType};
 use thalweg_functions::decimal;
+use thalweg_functions::function::to_error;
 
 use super::divide::Divisor;
-use super::to_error;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Op {

@@ -10,8 +10,7 @@ use arrow::datatypes::*;
 use datafusion_common::ScalarValue;
 use datafusion_expr::ColumnarValue;
 use thalweg_core::{Error, Result};
-
-use super::to_error;
+use thalweg_functions::function::to_error;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Comparison {

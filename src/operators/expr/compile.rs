@@ -19,6 +19,7 @@ use datafusion_physical_expr::expressions::{
 };
 use thalweg_core::{Error, Result, SqlType};
 use thalweg_functions::cast::is_supported;
+use thalweg_functions::function::to_error;
 use thalweg_functions::registry::registry;
 use thalweg_functions::types::common_type;
 use thalweg_graph::{Expr, Literal as GraphLiteral, LiteralValue};
@@ -26,7 +27,6 @@ use thalweg_graph::{Expr, Literal as GraphLiteral, LiteralValue};
 use super::arithmetic::Op;
 use super::compare::{self, Comparison};
 use super::native::{CallFields, Kind, Native, rewrite_pattern};
-use super::to_error;
 
 type Node = Arc<dyn PhysicalExpr>;
 

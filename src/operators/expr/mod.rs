@@ -26,6 +26,7 @@ use thalweg_core::operator::TickCx;
 use thalweg_core::{Error, ErrorCode, Result, SqlType};
 use thalweg_functions::cast::{shown, to_text};
 use thalweg_functions::clock::set_wall_clock_us;
+use thalweg_functions::function::to_error;
 use thalweg_graph::{Expr, Output, explain};
 
 /// Columns of the bad row that an error shows.
@@ -312,22 +313,6 @@ impl Compiled {
 pub(crate) fn to_batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
-}
-
-/// What DataFusion and Arrow say of values is about the row.
-fn to_error(e: DataFusionError) -> Error {
-    match e {
-        DataFusionError::ArrowError(e, _) => (*e).into(),
-        DataFusionError::Execution(m) => Error::row(m),
-        DataFusionError::External(e) => match e.downcast::<Error>() {
-            Ok(e) => *e,
-            Err(e) => Error::row(e.to_string()),
-        },
-        DataFusionError::Context(_, e) | DataFusionError::Diagnostic(_, e) => to_error(*e),
-        DataFusionError::Plan(m) => Error::type_(m),
-        DataFusionError::NotImplemented(m) => Error::unsupported(m),
-        e => Error::internal(e.to_string()),
-    }
 }
 
 /// Our error through DataFusion's hands.

@@ -18,10 +18,11 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Literal;
 use thalweg_core::{Error, Result, SqlType};
 use thalweg_functions::cast::cast;
+use thalweg_functions::function::to_error;
 
 use super::arithmetic::{self, Op};
 use super::compare::{self, Comparison};
-use super::{from_error, to_error};
+use super::from_error;
 
 /// A node: what it does, its parts, and the Arrow type that it gives.
 #[derive(Debug, Clone)]

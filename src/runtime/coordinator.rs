@@ -1,13 +1,17 @@
 //! The coordinator of one attempt: starts ticks while sources have data, makes checkpoints of them, and knows when the
 //! input has ended. A tokio task beside the workers.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod checkpoint;
+mod disturb;
+mod splits;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
-use thalweg_connector_api::{Position, Source, Split, SplitId};
+use thalweg_connector_api::{Position, SplitId};
 use thalweg_core::clock::now_us;
 use thalweg_core::{Error, Result, Tick, TickKind};
 use thalweg_graph::NodeIx;
@@ -15,16 +19,18 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::checkpoint::{Barrier, give_up};
+use self::disturb::Kill;
+use self::splits::Found;
+pub use self::splits::{RunningSource, find_splits, queues_of};
 use crate::attempt::Attempt;
-use crate::command::{Answer, CheckpointPart, Command};
-use crate::durable::{Commit, Committed, Durable};
+use crate::command::{Answer, Command};
+use crate::durable::{Committed, Durable};
 use crate::metrics::Metrics;
 use crate::options::RuntimeOptions;
 use crate::pace::Pace;
-use crate::source::{ReaderCommand, SourceQueue, random_slice_rows};
+use crate::source::random_slice_rows;
 
-/// After a checkpoint that was given up no other one starts for so long: what is wrong may pass, and the log stays readable.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Ticks that are started and not done: the next one's slice is taken while the workers are busy with these.
 const TICKS_IN_FLIGHT: usize = 3;
 
@@ -66,35 +72,6 @@ impl WorkerLink {
     }
 }
 
-/// A source with its readers on all workers.
-pub struct RunningSource {
-    pub node: NodeIx,
-    pub source: Arc<dyn Source>,
-    /// Per worker.
-    pub queues: Vec<Arc<SourceQueue>>,
-    pub readers: Vec<mpsc::UnboundedSender<ReaderCommand>>,
-    pub known: BTreeSet<SplitId>,
-}
-
-impl RunningSource {
-    /// Splits go to the workers in turn, in the order in which they are found.
-    pub fn assign(
-        &mut self,
-        splits: Vec<Split>,
-        positions: &BTreeMap<SplitId, Position>,
-    ) -> Vec<Vec<(Split, Option<Position>)>> {
-        let workers = self.queues.len();
-        let mut of_worker = vec![vec![]; workers];
-        for split in splits {
-            if self.known.insert(split.id.clone()) {
-                let position = positions.get(&split.id).cloned();
-                of_worker[(self.known.len() - 1) % workers].push((split, position));
-            }
-        }
-        of_worker
-    }
-}
-
 pub struct Coordinator {
     pub options: RuntimeOptions,
     pub attempt: Arc<Attempt>,
@@ -119,26 +96,6 @@ pub struct Coordinator {
     /// Kills of a disturbed run that are left.
     pub kills_left: u64,
     pub job_name: String,
-}
-
-/// A checkpoint whose tick is started.
-struct Barrier {
-    /// Its id within the attempt.
-    checkpoint: u64,
-    tick: Tick,
-    parts: Vec<CheckpointPart>,
-    /// The time-out counts from here.
-    began: Instant,
-    is_last: bool,
-}
-
-/// Where a disturbed run ends an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kill {
-    /// Before the tick begins; those before it are done.
-    Before,
-    /// While the workers are at it.
-    Within,
 }
 
 /// A tick that is started.
@@ -404,47 +361,6 @@ impl Coordinator {
         Ok(())
     }
 
-    /// For disturbed runs: whether the attempt ends with the next tick, if rows have come by then: before there is nothing
-    /// that could be lost or repeated.
-    fn kill_due(&self) -> Option<Kill> {
-        let disturb = self.options.disturb.as_ref()?;
-        if self.kills_left == 0 || self.durable.is_none() {
-            return None;
-        }
-        // Another draw after each kill, or a job without a checkpoint would die at one tick again and again.
-        let salt = self.kills_left.wrapping_mul(0x6b69_6c6c);
-        self.draws(salt, disturb.kill_one_in).then(|| if self.draws(!salt, 2) { Kill::Before } else { Kill::Within })
-    }
-
-    fn kill(&mut self) -> Result<()> {
-        self.kills_left -= 1;
-        Err(Error::io(crate::instance::KILLED))
-    }
-
-    /// For disturbed runs: whether the next tick takes a checkpoint.
-    fn draws_checkpoint(&self) -> bool {
-        let disturb = self.options.disturb.as_ref().filter(|_| self.durable.is_some());
-        disturb.is_some_and(|d| self.draws(0x6368_6b70, d.checkpoint_one_in))
-    }
-
-    /// One next tick in so many, by the seed.
-    fn draws(&self, salt: u64, one_in: u64) -> bool {
-        let seed = self.options.disturb.as_ref().map_or(0, |d| d.seed);
-        one_in > 0 && random_slice_rows(seed ^ salt, self.next_tick, one_in as usize) == 1
-    }
-
-    fn checkpoint_due(&self, s: &State) -> bool {
-        let Some(durable) = &self.durable else { return false };
-        let now = Instant::now();
-        if s.last_commit.is_some_and(|c| now < c + self.options.checkpoint_min_pause) {
-            return false;
-        }
-        if durable.staged_bytes() > self.options.staged_bytes_max {
-            return true;
-        }
-        s.dirty && self.options.checkpoint_interval.is_some_and(|i| s.last_checkpoint.is_none_or(|c| now >= c + i))
-    }
-
     fn deadline(&self, s: &State) -> Instant {
         let now = Instant::now();
         let mut deadline = now + Duration::from_secs(3600);
@@ -527,155 +443,6 @@ impl Coordinator {
             }
         }
     }
-
-    /// All parts of a checkpoint are there: upload and commit beside the stream.
-    fn commit(&mut self, barrier: Barrier, s: &mut State) {
-        let Some(durable) = self.durable.clone() else { return };
-        let stall = barrier.parts.iter().map(|p| p.tick_ended.elapsed()).min().unwrap_or_default();
-        self.metrics.checkpoint_stall_us.store(stall.as_micros() as u64, Ordering::Relaxed);
-        for part in &barrier.parts {
-            for (node, moved) in &part.positions {
-                self.positions.entry(*node).or_default().extend(moved.clone());
-            }
-        }
-        let commit = Commit {
-            checkpoint: barrier.checkpoint,
-            began: barrier.began,
-            tick: barrier.tick,
-            positions: self.positions.clone(),
-            parts: barrier.parts,
-        };
-        (s.committing_id, s.commit_is_last) = (barrier.checkpoint, barrier.is_last);
-        s.committing = Some(tokio::spawn(async move { durable.commit(commit).await }));
-    }
-
-    fn on_commit(&mut self, result: Result<Result<Committed>, tokio::task::JoinError>, s: &mut State) {
-        s.committing = None;
-        let result =
-            result.unwrap_or_else(|e| Err(Error::internal(format!("the checkpoint task failed: {e}")).transient()));
-        match result {
-            Ok(committed) => {
-                s.pinning = false;
-                s.last_commit = Some(Instant::now());
-                let took = s.last_checkpoint.map_or(0, |c| c.elapsed().as_millis() as u64);
-                self.metrics.checkpoint.store(committed.checkpoint, Ordering::Relaxed);
-                self.metrics.checkpoint_ms.store(took, Ordering::Relaxed);
-                self.metrics.checkpoint_bytes.store(committed.bytes, Ordering::Relaxed);
-                self.metrics.checkpoint_at_ms.store(now_us() / 1000, Ordering::Relaxed);
-                tracing::debug!(
-                    job = %self.job_name, event = %"checkpoint", checkpoint = committed.checkpoint, ms = took,
-                    stall_us = Metrics::load(&self.metrics.checkpoint_stall_us), bytes = committed.bytes,
-                    rows_in = Metrics::load(&self.metrics.rows_in)
-                );
-                self.workers.iter().for_each(|w| w.send(Command::ReleaseSnapshot(s.committing_id)));
-                s.not_before = None;
-                for source in &self.sources {
-                    let positions = self.positions.get(&source.node).cloned().unwrap_or_default();
-                    let positions: Vec<_> = positions.into_iter().collect();
-                    for reader in &source.readers {
-                        let _ = reader.send(ReaderCommand::Committed(positions.clone()));
-                    }
-                }
-                s.ended |= s.commit_is_last;
-            }
-            Err(e) if e.is_transient() => self.abort_checkpoint(e, s.committing_id, s.commit_is_last, s),
-            Err(e) => self.attempt.fail(e),
-        }
-    }
-
-    /// A checkpoint that could not be made: nothing of it is lost, the next one carries all.
-    fn abort_checkpoint(&mut self, error: Error, id: u64, is_last: bool, s: &mut State) {
-        if s.pinning || self.options.checkpoint_interval.is_none() {
-            return self.attempt.fail(error);
-        }
-        if is_last && s.stop_requested.is_some_and(|at| at.elapsed() >= self.options.checkpoint_timeout) {
-            // Whoever asked for the end does not wait for ever. The last checkpoint stands.
-            let error = error.context("the final checkpoint could not be taken").permanent();
-            return self
-                .attempt
-                .fail(error.note("what was read since the last one is read again when the same command is run again"));
-        }
-        tracing::warn!(job = %self.job_name, event = "checkpoint_aborted", "{error}; its output waits for the next one");
-        self.workers.iter().for_each(|w| w.send(Command::ReleaseSnapshot(id)));
-        s.dirty = true;
-        let now = Instant::now();
-        (s.last_commit, s.not_before) = (Some(now), Some(now + RETRY_PAUSE));
-        if is_last {
-            // The final one is tried again with the next tick.
-            s.ending = false;
-        }
-    }
-
-    fn discovery_timer(&self) -> Option<(Duration, Instant)> {
-        let every = self.sources.iter().filter_map(|s| s.source.discovery_interval()).min()?;
-        Some((every, Instant::now() + every))
-    }
-
-    /// Looks for new splits of every source that may get some.
-    fn discover(&self) -> JoinHandle<Vec<(usize, Result<Found>)>> {
-        let sources: Vec<(usize, Arc<dyn Source>, BTreeSet<SplitId>)> = self
-            .sources
-            .iter()
-            .enumerate()
-            .filter(|(_, s)| s.source.discovery_interval().is_some())
-            .map(|(ix, s)| (ix, s.source.clone(), s.known.clone()))
-            .collect();
-        tokio::spawn(async move {
-            let mut found = vec![];
-            for (ix, source, known) in sources {
-                found.push((ix, find_splits(&*source, |id| known.contains(id), true).await));
-            }
-            found
-        })
-    }
-
-    fn on_splits(&mut self, found: Discovered) -> Result<()> {
-        for (ix, found) in found.map_err(|e| Error::internal(e.to_string()).transient())? {
-            let source = &mut self.sources[ix];
-            let positions = self.positions.entry(source.node).or_default();
-            let (splits, starts) = match found {
-                Ok(found) => found,
-                // What is read already goes on; the next look may do better.
-                Err(e) if e.is_transient() => {
-                    tracing::warn!(job = %self.job_name, event = "discovery_failed", "{e}; it is looked again");
-                    continue;
-                }
-                Err(e) => return Err(e),
-            };
-            positions.extend(starts);
-            for (worker, splits) in source.assign(splits, positions).into_iter().enumerate() {
-                if !splits.is_empty() {
-                    let _ = source.readers[worker].send(ReaderCommand::Assign(splits));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A part that no checkpoint takes. What goes wrong with its writes the worker's next use of its state tells.
-fn give_up(part: CheckpointPart) {
-    tokio::task::spawn_blocking(move || drop(part.snapshot.give_up()));
-}
-
-/// All splits of a source, and where those that are new begin.
-pub type Found = (Vec<Split>, Vec<(SplitId, Position)>);
-
-type Discovered = Result<Vec<(usize, Result<Found>)>, tokio::task::JoinError>;
-
-/// Asks a source for its splits, and where those begin that are not known.
-///
-/// # Errors
-/// Of the source.
-pub async fn find_splits(source: &dyn Source, is_known: impl Fn(&SplitId) -> bool, found_later: bool) -> Result<Found> {
-    let splits = source.splits().await?;
-    let new: Vec<Split> = splits.iter().filter(|s| !is_known(&s.id)).cloned().collect();
-    if new.is_empty() {
-        return Ok((splits, vec![]));
-    }
-    let starts = source.start(&new, found_later).await?;
-    let starts = new.into_iter().zip(starts).filter_map(|(s, p)| Some((s.id, p?))).collect();
-    Ok((splits, starts))
 }
 
 /// Waits for a task, if there is one; else for ever.
@@ -693,9 +460,4 @@ async fn join<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::Joi
 /// Waits until this much, or more, is asked for; who can ask for nothing any more wants the end.
 async fn raised_to(mut control: tokio::sync::watch::Receiver<Control>, to: Control) {
     let _ = control.wait_for(|c| *c >= to).await;
-}
-
-/// Queues of one worker, by source node.
-pub fn queues_of(sources: &[RunningSource], worker: usize) -> HashMap<NodeIx, Arc<SourceQueue>> {
-    sources.iter().map(|s| (s.node, s.queues[worker].clone())).collect()
 }

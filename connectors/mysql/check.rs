@@ -199,8 +199,9 @@ pub async fn table(server: &Server, conn: &mut Conn, wanted: Wanted<'_>) -> Resu
 
     let place = format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", literal(&database), literal(&table));
     let sql = format!(
-        "SELECT COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE, GENERATION_EXPRESSION \
-         FROM information_schema.COLUMNS WHERE {place} ORDER BY ORDINAL_POSITION"
+        "SELECT COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, \
+         (SELECT ID FROM information_schema.COLLATIONS k WHERE k.COLLATION_NAME = c.COLLATION_NAME), \
+         IS_NULLABLE, GENERATION_EXPRESSION FROM information_schema.COLUMNS c WHERE {place} ORDER BY ORDINAL_POSITION"
     );
     let mut columns = vec![];
     for row in server.query(conn, &sql).await? {
@@ -211,6 +212,7 @@ pub async fn table(server: &Server, conn: &mut Conn, wanted: Wanted<'_>) -> Resu
             column_type: next().unwrap_or_default(),
             charset: next(),
             collation: next(),
+            collation_id: next().and_then(|id| id.parse().ok()),
             nullable: next().as_deref() == Some("YES"),
             generated: next().is_some_and(|expression| !expression.is_empty()),
         });

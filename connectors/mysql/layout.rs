@@ -35,6 +35,9 @@ pub struct ServerColumn {
     /// COLLATION_NAME.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collation: Option<String>,
+    /// The number of that collation, by which table maps call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation_id: Option<u32>,
     /// IS_NULLABLE.
     pub nullable: bool,
     /// GENERATION_EXPRESSION is not empty.

@@ -75,7 +75,20 @@ impl ImagePlan {
             }
         }
         let mut key = vec![];
-        for (&ordinal, ty) in layout.spec().primary_key.iter().zip(layout.key_types()) {
+        for (i, (&ordinal, ty)) in layout.spec().primary_key.iter().zip(layout.key_types()).enumerate() {
+            let known = columns[ordinal].collation_id.filter(|_| layout.key()[i].by_server);
+            if let (Some(known), Some(found)) = (known, map[ordinal].collation)
+                && known != found
+            {
+                return Err(changed(
+                    layout,
+                    format!(
+                        "key column \"{}\" has collation {} (number {known}), in the binlog it has number {found}",
+                        columns[ordinal].name,
+                        columns[ordinal].collation.as_deref().unwrap_or_default()
+                    ),
+                ));
+            }
             let ty = effective_type(layout, ordinal, ty, &map[ordinal])?;
             steps[ordinal].read = Read::of_type(&ty, &map[ordinal])?;
             key.push((ordinal, ty));

@@ -18,6 +18,7 @@ pub fn server_column(name: &str, column_type: &str) -> ServerColumn {
         column_type: column_type.to_owned(),
         charset: is_text.then(|| "utf8mb4".to_owned()),
         collation: is_text.then(|| "utf8mb4_0900_ai_ci".to_owned()),
+        collation_id: is_text.then_some(255),
         nullable: true,
         generated: false,
     }
@@ -66,6 +67,11 @@ pub fn event(code: u8, body: &[u8]) -> Vec<u8> {
 
 /// A TABLE_MAP event of table 7: per column the type's number and its metadata; all nullable.
 pub fn table_map_event(database: &str, table: &str, columns: &[(u8, &[u8])]) -> Vec<u8> {
+    table_map_event_with(database, table, columns, &[])
+}
+
+/// The same, with fields of optional metadata.
+pub fn table_map_event_with(database: &str, table: &str, columns: &[(u8, &[u8])], optional: &[u8]) -> Vec<u8> {
     let mut body = vec![7, 0, 0, 0, 0, 0, 1, 0];
     for name in [database, table] {
         body.push(name.len() as u8);
@@ -78,6 +84,7 @@ pub fn table_map_event(database: &str, table: &str, columns: &[(u8, &[u8])]) -> 
     body.push(metas.len() as u8);
     body.extend_from_slice(&metas);
     body.extend(std::iter::repeat_n(0xff, columns.len().div_ceil(8)));
+    body.extend_from_slice(optional);
     event(crate::binlog::event::code::TABLE_MAP, &body)
 }
 

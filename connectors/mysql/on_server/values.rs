@@ -406,8 +406,9 @@ fn insert(table: &str, cases: &[Case]) -> String {
 
 pub(super) async fn server_columns(session: &mut Session, database: &str, table: &str) -> Vec<ServerColumn> {
     let sql = format!(
-        "SELECT column_name, column_type, character_set_name, collation_name, is_nullable, generation_expression \
-         FROM information_schema.columns WHERE table_schema = '{database}' AND table_name = '{table}' ORDER BY ordinal_position"
+        "SELECT column_name, column_type, character_set_name, collation_name, is_nullable, generation_expression, \
+         (SELECT id FROM information_schema.collations k WHERE k.collation_name = c.collation_name) \
+         FROM information_schema.columns c WHERE table_schema = '{database}' AND table_name = '{table}' ORDER BY ordinal_position"
     );
     let text = |v: &Option<Vec<u8>>| v.as_ref().map(|b| String::from_utf8_lossy(b).into_owned());
     let columns = session.rows(&sql).await.into_iter().map(|row| ServerColumn {
@@ -415,6 +416,7 @@ pub(super) async fn server_columns(session: &mut Session, database: &str, table:
         column_type: text(&row[1]).unwrap(),
         charset: text(&row[2]),
         collation: text(&row[3]),
+        collation_id: text(&row[6]).map(|id| id.parse().unwrap()),
         nullable: text(&row[4]).unwrap() == "YES",
         generated: text(&row[5]).is_some_and(|e| !e.is_empty()),
     });

@@ -8,7 +8,7 @@ use thalweg_core::{Changes, SqlType};
 use super::*;
 use crate::binlog::event::{Checksums, Event, EventData, code};
 use crate::binlog::table_map::column_code;
-use crate::testing::{layout_of, rows_event, server_column, table_map_event};
+use crate::testing::{layout_of, rows_event, server_column, table_map_event, table_map_event_with};
 
 fn orders() -> (Arc<TableLayout>, Vec<u8>) {
     let decimal = SqlType::Decimal { precision: 10, scale: 2 };
@@ -113,6 +113,22 @@ fn a_table_that_was_changed_is_told_from_the_one_that_is_known() {
         let error = read(&layout, &map, &rows_event(code::WRITE_ROWS, 5, &order(1))).unwrap_err();
         assert!(error.to_string().contains(why), "{error}");
     }
+}
+
+#[test]
+fn a_key_of_text_has_the_collation_that_chunks_are_cut_by() {
+    let declared = [Column::new("code", SqlType::STRING, false)];
+    let layout = layout_of("shop", "tags", &declared, vec![server_column("code", "varchar(20)")]);
+    let row = rows_event(code::WRITE_ROWS, 1, &[0, 1, b'a']);
+    let read_with = |collation: &[u8]| {
+        let field = [&[2, collation.len() as u8], collation].concat();
+        let map = table_map_event_with("shop", "tags", &[(column_code::VARCHAR, &[80, 0])], &field);
+        read(&layout, &map, &row)
+    };
+    assert_eq!(read_with(&[252, 255, 0]).unwrap().num_rows(), 1);
+    // utf8mb4_bin
+    let error = read_with(&[46]).unwrap_err().to_string();
+    assert!(error.contains("\"code\"") && error.contains("utf8mb4_0900_ai_ci") && error.contains("number 46"), "{error}");
 }
 
 /// Of this thread: other processes do not matter.

@@ -153,6 +153,7 @@ impl Reader {
                 name,
                 column_type: column_type(column),
                 collation: charset.as_ref().map(|_| "x".to_owned()),
+                collation_id: None,
                 charset,
                 nullable: true,
                 generated: false,

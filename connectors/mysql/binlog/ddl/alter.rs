@@ -289,7 +289,14 @@ impl Altering<'_> {
             if !same(name, &definition.name) {
                 return Err(format!("had its column \"{name}\" renamed"));
             }
-            definition.keeps_values(&old).map_err(|why| format!("had its column \"{name}\" changed ({why})"))?;
+            let changed = |why| format!("had its column \"{name}\" changed ({why})");
+            definition.keeps_values(&old).map_err(changed)?;
+            if self.is_ordered_by_collation(name) && definition.collation != old.collation {
+                let collation = old.collation.as_deref().unwrap_or_default();
+                return Err(changed(format!(
+                    "without COLLATE {collation} a column takes its table's collation, and its keys another order"
+                )));
+            }
         }
         let computed = self.columns.iter().find(|c| c.generated && self.layout.is_needed(&c.name));
         if let Some(computed) = computed
@@ -303,6 +310,11 @@ impl Altering<'_> {
         column.nullable &= !self.layout.key().iter().any(|k| same(&k.name, name));
         self.columns.insert(at, column);
         Ok(())
+    }
+
+    /// A text column of the key by which a snapshot is cut.
+    fn is_ordered_by_collation(&self, name: &str) -> bool {
+        self.layout.key().iter().any(|k| k.by_server && same(&k.name, name))
     }
 
     fn place(&self, name: &str) -> Result<usize, String> {
@@ -393,11 +405,13 @@ impl Definition {
     fn column(&self, old: Option<&ServerColumn>) -> ServerColumn {
         let collation_set = self.collation.as_ref().and_then(|c| c.split('_').next()).map(str::to_owned);
         let charset = self.charset.clone().or(collation_set).map(|c| c.to_lowercase());
+        let collation = self.collation.clone().or_else(|| old.and_then(|o| o.collation.clone()));
         ServerColumn {
             name: self.name.clone(),
             column_type: self.column_type.clone(),
             charset: charset.or_else(|| old.and_then(|o| o.charset.clone())),
-            collation: self.collation.clone().or_else(|| old.and_then(|o| o.collation.clone())),
+            collation_id: old.filter(|o| o.collation == collation).and_then(|o| o.collation_id),
+            collation,
             nullable: !self.not_null,
             generated: self.generated,
         }

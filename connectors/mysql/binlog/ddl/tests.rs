@@ -1,4 +1,4 @@
-//! What the statements of a log do to two captured tables, `shop.orders` and `shop.customers`.
+//! What the statements of a log do to captured tables: `shop.orders`, `shop.customers`, and `shop.tags` with a key of text.
 
 use std::sync::Arc;
 
@@ -30,7 +30,13 @@ fn layouts() -> Vec<Arc<TableLayout>> {
             ServerColumn { generated: true, ..server_column("twice", "bigint") },
         ],
     );
-    vec![orders, customers]
+    let tags = layout_of(
+        "shop",
+        "tags",
+        &[Column::new("code", SqlType::STRING, false)],
+        vec![server_column("code", "varchar(20)"), server_column("title", "varchar(20)")],
+    );
+    vec![orders, customers, tags]
 }
 
 fn effect_of(database: &str, text: &str) -> Result<Effect> {
@@ -212,6 +218,21 @@ fn what_a_captured_table_feels_is_refused() {
         assert!(error.to_string().contains(why), "{text}: {error}");
         assert!(!error.is_transient());
     }
+}
+
+#[test]
+fn a_key_of_text_keeps_its_collation_only_if_the_statement_says_so() {
+    for rest in ["MODIFY code VARCHAR(30)", "CHANGE code code VARCHAR(20) CHARACTER SET utf8mb4"] {
+        let text = format!("ALTER TABLE tags {rest} COLLATE utf8mb4_0900_ai_ci COMMENT 'x'");
+        assert!(effect_of("shop", &text).is_ok(), "{text}");
+        let text = format!("ALTER TABLE tags {rest} COMMENT 'COLLATE utf8mb4_0900_ai_ci'");
+        let error = effect_of("shop", &text).unwrap_err().to_string();
+        assert!(error.contains("without COLLATE utf8mb4_0900_ai_ci"), "{text}: {error}");
+    }
+    let error = effect_of("shop", "ALTER TABLE tags MODIFY code VARCHAR(20) COLLATE utf8mb4_bin").unwrap_err();
+    assert!(error.to_string().contains("collation"), "{error}");
+    // Nothing is ordered by other columns.
+    assert!(effect_of("shop", "ALTER TABLE tags MODIFY title VARCHAR(30)").is_ok());
 }
 
 #[test]

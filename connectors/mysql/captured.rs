@@ -212,7 +212,7 @@ impl Captured {
     /// chunk is folded. If the server cannot be asked, nothing has changed.
     pub async fn decide(&mut self, server: &Server, conn: &mut Conn) -> Result<()> {
         let bounds = bounds(&self.state, self.chunk.as_ref());
-        let places = bounds.ask(server, conn, self.layout.key(), &self.undecided.keys).await?;
+        let places = bounds.ask(server, conn, &self.layout, &self.undecided.keys).await?;
         let undecided = &mut self.undecided;
         let changes = undecided.builder.finish()?;
         let (keys, adds) = (std::mem::take(&mut undecided.keys), std::mem::take(&mut undecided.adds));

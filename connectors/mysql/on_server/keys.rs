@@ -11,6 +11,7 @@ use super::{Session, block_on};
 use crate::binlog::event::{Checksums, Event, EventData};
 use crate::key::Key;
 use crate::layout::{TableLayout, TableSpec, ValueOptions};
+use crate::snapshot::key_order::question;
 use crate::testing::source_table;
 
 /// A column's type, and values in the server's order.
@@ -114,6 +115,16 @@ fn keys_are_the_same_both_ways_and_order_as_the_servers() {
             };
             assert_eq!(sorted(&deleted[n]), sorted(selected), "{}", KEYS[n].0);
         }
+    });
+}
+
+#[test]
+fn where_a_key_is_that_is_null_to_the_server_is_not_decided() {
+    block_on(async {
+        let mut session = Session::open().await;
+        let parts = ["'a'", "NULL", "'B'", "'c'"].map(str::to_owned);
+        assert_eq!(session.value(&question(&parts, "'b'")).await, "0312");
+        assert_eq!(session.value(&question(&parts, "NULL")).await, "3333");
     });
 }
 

@@ -128,7 +128,10 @@ fn a_key_of_text_has_the_collation_that_chunks_are_cut_by() {
     assert_eq!(read_with(&[252, 255, 0]).unwrap().num_rows(), 1);
     // utf8mb4_bin
     let error = read_with(&[46]).unwrap_err().to_string();
-    assert!(error.contains("\"code\"") && error.contains("utf8mb4_0900_ai_ci") && error.contains("number 46"), "{error}");
+    assert!(
+        error.contains("\"code\"") && error.contains("utf8mb4_0900_ai_ci") && error.contains("number 46"),
+        "{error}"
+    );
 }
 
 /// Of this thread: other processes do not matter.

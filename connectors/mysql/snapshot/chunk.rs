@@ -6,7 +6,7 @@ use std::time::Duration;
 use thalweg_core::{Changes, Error, Result};
 
 use crate::gtid::GtidSet;
-use crate::key::{Key, KeyColumn, quote_name};
+use crate::key::{Key, KeyColumn, KeyPart, quote_name};
 use crate::layout::TableLayout;
 use crate::rows::{RowMeta, RowsBuilder};
 use crate::server::{LogPosition, Server, text};
@@ -57,6 +57,9 @@ pub enum Answer {
 pub async fn read(server: &Server, conn: &mut Conn, ask: Ask<'_>, keep: &mut bool) -> Result<Answer> {
     if !wait_until_visible(server, conn, &ask).await? {
         return Ok(Answer::OtherServer);
+    }
+    if let Some(after) = ask.after {
+        check_bound(server, conn, ask.layout, after).await?;
     }
     let sql = select(ask.layout, ask.after, ask.rows_max);
     let doing = format!("reading a chunk of {}", ask.layout.name());
@@ -136,6 +139,32 @@ async fn wait_until_visible(server: &Server, conn: &mut Conn, ask: &Ask<'_>) -> 
     }
 }
 
+/// Every part of the bound must be a value to the server: a comparison with NULL is true of no row, which would look
+/// like the end of the table.
+async fn check_bound(server: &Server, conn: &mut Conn, layout: &TableLayout, bound: &Key) -> Result<()> {
+    let parts = || layout.key().iter().zip(&bound.0);
+    let questions: Vec<String> = parts().map(|(c, part)| format!("{} IS NULL", value(c, &part.parameter()))).collect();
+    let rows = server.query(conn, &format!("SELECT {}", questions.join(", "))).await?;
+    let answers = rows.into_iter().next().unwrap_or_default();
+    let mut answers = answers.iter().map(Option::as_deref);
+    match parts().find(|_| answers.next() != Some(Some(&b"0"[..]))) {
+        Some((column, part)) => Err(no_value(layout, column, part)),
+        None => Ok(()),
+    }
+}
+
+/// A part of a key that the server takes for NULL.
+#[cold]
+pub(super) fn no_value(layout: &TableLayout, column: &KeyColumn, part: &KeyPart) -> Error {
+    Error::row(format!(
+        "table {}, column \"{}\" of the primary key: {part} is a value that the server orders nothing by",
+        layout.name(),
+        column.name
+    ))
+    .note("it is no day of the calendar, or no text of its character set: correct it on the server")
+    .note("or start without a snapshot, for example 'scan.startup.mode' = 'latest-offset'")
+}
+
 /// The statement for the rows behind a key, in the key's order.
 fn select(layout: &TableLayout, after: Option<&Key>, rows_max: u64) -> String {
     let table = format!("{}.{}", quote_name(layout.database()), quote_name(layout.table()));
@@ -169,7 +198,6 @@ pub(super) fn value(column: &KeyColumn, parameter: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::KeyPart;
 
     fn column(name: &str, placeholder: &str) -> KeyColumn {
         KeyColumn {

@@ -7,8 +7,9 @@ use std::cmp::Ordering;
 
 use thalweg_core::{Error, Result};
 
-use super::chunk::value;
+use super::chunk::{no_value, value};
 use crate::key::{Key, KeyColumn, KeyPart};
+use crate::layout::TableLayout;
 use crate::server::{Server, text};
 use crate::wire::Conn;
 
@@ -52,11 +53,11 @@ impl Bounds<'_> {
         &self,
         server: &Server,
         conn: &mut Conn,
-        columns: &[KeyColumn],
+        layout: &TableLayout,
         keys: &[Key],
     ) -> Result<Vec<Place>> {
         let against = async |conn: &mut Conn, bound: Option<&Key>, missing: Ordering| match bound {
-            Some(bound) => compare(server, conn, columns, keys, bound).await,
+            Some(bound) => compare(server, conn, layout, keys, bound).await,
             None => Ok(vec![missing; keys.len()]),
         };
         let finished = against(conn, self.finished, Ordering::Greater).await?;
@@ -82,14 +83,14 @@ const COMPARISONS_MAX: usize = 1000;
 async fn compare(
     server: &Server,
     conn: &mut Conn,
-    columns: &[KeyColumn],
+    layout: &TableLayout,
     keys: &[Key],
     bound: &Key,
 ) -> Result<Vec<Ordering>> {
     let mut orders = vec![Ordering::Equal; keys.len()];
     // Keys that are equal to the bound in all parts so far.
     let mut open: Vec<usize> = (0..keys.len()).collect();
-    for (i, column) in columns.iter().enumerate() {
+    for (i, column) in layout.key().iter().enumerate() {
         let mut to_ask: Vec<usize> = vec![];
         let limit = &bound.0[i];
         for &k in &open {
@@ -109,7 +110,7 @@ async fn compare(
             }
             let (now, later) = rest.split_at(parts.len());
             for (&k, order) in now.iter().zip(ask(server, conn, column, &parts, limit).await?) {
-                orders[k] = order;
+                orders[k] = order.ok_or_else(|| no_value(layout, column, &keys[k].0[i]))?;
             }
             rest = later;
         }
@@ -128,28 +129,32 @@ fn part_bytes(part: &KeyPart) -> usize {
     }
 }
 
-/// One digit per comparison: 0 less, 1 equal, 2 greater.
+/// A SELECT of one digit per part: 0 less than the limit, 1 equal, 2 greater; 3 neither, since one of the two is NULL.
+pub(crate) fn question(parts: &[String], limit: &str) -> String {
+    // It compares as the operators do, and asks once for all of them.
+    let digit = |part| format!("COALESCE(STRCMP({part}, {limit}), 2) + 1");
+    format!("SELECT CONCAT({})", parts.iter().map(digit).collect::<Vec<_>>().join(","))
+}
+
+/// `None`: the server takes the part, or the limit, for NULL.
 async fn ask(
     server: &Server,
     conn: &mut Conn,
     column: &KeyColumn,
     parts: &[&KeyPart],
     limit: &KeyPart,
-) -> Result<Vec<Ordering>> {
-    let limit = value(column, &limit.parameter());
-    let digits = parts.iter().map(|part| {
-        let part = value(column, &part.parameter());
-        format!("IF({part} = @thalweg_bound, 1, IF({part} < @thalweg_bound, 0, 2))").replace("@thalweg_bound", &limit)
-    });
-    let sql = format!("SELECT CONCAT({})", digits.collect::<Vec<_>>().join(","));
+) -> Result<Vec<Option<Ordering>>> {
+    let texts: Vec<String> = parts.iter().map(|part| value(column, &part.parameter())).collect();
+    let sql = question(&texts, &value(column, &limit.parameter()));
     let rows = server.query(conn, &sql).await?;
     let answer = rows.into_iter().next().and_then(|r| r.into_iter().next().flatten()).map(text).unwrap_or_default();
-    let orders: Option<Vec<Ordering>> = answer
+    let orders: Option<Vec<Option<Ordering>>> = answer
         .chars()
         .map(|c| match c {
-            '0' => Some(Ordering::Less),
-            '1' => Some(Ordering::Equal),
-            '2' => Some(Ordering::Greater),
+            '0' => Some(Some(Ordering::Less)),
+            '1' => Some(Some(Ordering::Equal)),
+            '2' => Some(Some(Ordering::Greater)),
+            '3' => Some(None),
             _ => None,
         })
         .collect();

@@ -255,6 +255,37 @@ fn a_ddl_that_the_columns_do_not_feel_is_passed() {
 }
 
 #[test]
+fn a_key_by_which_the_server_orders_nothing_stops_the_snapshot() {
+    let mut root = database("dates");
+    root.run("SET SESSION sql_mode = 'ALLOW_INVALID_DATES'");
+    let columns = [("d", SqlType::STRING), ("n", SqlType::Int)];
+    for (name, ty, fits, no_day) in [
+        ("by_date", "DATE", ["0000-00-00", "2020-00-15", "2023-02-28"], "2023-02-31"),
+        (
+            "by_time",
+            "DATETIME",
+            ["0000-00-00 00:00:00", "2020-05-00 10:00:00", "2023-02-28 23:59:59"],
+            "2023-02-30 10:00:00",
+        ),
+    ] {
+        root.run(&format!("CREATE TABLE {name} (d {ty} PRIMARY KEY, n INT)"));
+        let rows: Vec<String> = fits.iter().map(|d| format!("('{d}', 1)")).collect();
+        root.run(&format!("INSERT INTO {name} VALUES {}, ('2024-05-05', 2)", rows.join(", ")));
+        let start = || {
+            let options = [("scan.incremental.snapshot.chunk.size", "1")];
+            Job::start(&[table(&SERVER, "dates", name, &columns, &options)], name).unwrap()
+        };
+        let mut job = start();
+        job.snapshot();
+        job.until_same(0, &mut root, &format!("SELECT d, n FROM {name}"));
+        root.run(&format!("INSERT INTO {name} VALUES ('{no_day}', 3)"));
+        let e = start().error();
+        let said = format!("table {name}, column \"d\" of the primary key: {no_day}");
+        assert!(!e.is_transient() && e.to_string().contains(&said), "{e}");
+    }
+}
+
+#[test]
 fn tables_that_cannot_be_read_are_refused_with_what_to_do() {
     let mut root = database("refused");
     root.run("CREATE TABLE no_key (id BIGINT)");

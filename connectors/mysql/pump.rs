@@ -180,13 +180,7 @@ impl Pump {
                 return self.retry(e).await;
             }
         };
-        // What waits was read with the columns that the statement may change.
-        if let EventData::Query(query) = &event.data
-            && self.router.changes_columns(query)
-        {
-            self.flush(to).await?;
-        }
-        let routed = self.router.route(&event, at).map_err(|e| self.place(e, at))?;
+        let routed = self.take_in(&event, at, to).await?;
         if self.failures > 0 && matches!(event.data, EventData::Xid(_) | EventData::Heartbeat { .. }) {
             self.failures = 0;
             self.config.cx.status.set("");
@@ -195,7 +189,6 @@ impl Pump {
             let at = at.clone();
             self.payload(payload, &at, to).await?;
         }
-        self.flush_if_full(to).await?;
         if self.router.is_between() && !stream.is_ready() {
             let (_, rows) = self.router.waiting();
             if rows > 0 || (self.router.has_moved() && self.last_piece.elapsed() >= POSITION_INTERVAL) {
@@ -209,24 +202,33 @@ impl Pump {
         Ok(())
     }
 
+    /// Routes an event; emits what must not wait for it before, and what is enough for a piece behind it.
+    async fn take_in(&mut self, event: &Event<'_>, at: &LogPosition, to: &Sender) -> Result<Routed> {
+        if let EventData::Query(query) = &event.data
+            && self.router.ends_piece(query)
+        {
+            self.flush(to).await?;
+        }
+        let routed = self.router.route(event, at).map_err(|e| self.place(e, at))?;
+        let (bytes, rows) = self.router.waiting();
+        let cx = &self.config.cx;
+        if bytes >= cx.piece_bytes_max || rows >= cx.piece_rows_max || self.router.owes_end() {
+            self.router.may_cut().map_err(|e| self.place(e, at))?;
+            self.flush(to).await?;
+        }
+        Ok(routed)
+    }
+
     /// The events of a compressed transaction.
     async fn payload(&mut self, mut payload: PayloadReader, at: &LogPosition, to: &Sender) -> Result<()> {
         loop {
             let bytes = payload.next_event().map_err(|e| self.place(e, at))?;
             let Some(bytes) = bytes else { return Ok(()) };
             let event = Event::parse(bytes, Checksums::Off).map_err(|e| self.place(e, at))?;
-            if let Routed::Payload(_) = self.router.route(&event, at).map_err(|e| self.place(e, at))? {
+            if let Routed::Payload(_) = self.take_in(&event, at, to).await? {
                 return Err(self.place(Error::changelog("a compressed transaction within another"), at));
             }
-            self.flush_if_full(to).await?;
         }
-    }
-
-    async fn flush_if_full(&mut self, to: &Sender) -> Result<()> {
-        let (bytes, rows) = self.router.waiting();
-        let cx = &self.config.cx;
-        let is_full = bytes >= cx.piece_bytes_max || rows >= cx.piece_rows_max;
-        if is_full || self.router.owes_end() { self.flush(to).await } else { Ok(()) }
     }
 
     async fn flush(&mut self, to: &Sender) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::binlog::table_map::TableMap;
 use crate::captured::{Captured, Mark};
 use crate::gtid::Gtid;
 use crate::layout::{ImagePlan, TableLayout};
-use crate::position::{ServerPosition, Within};
+use crate::position::{ServerPosition, TableState, Within};
 use crate::rows::RowMeta;
 use crate::server::{LogPosition, Server};
 use crate::wire::Conn;
@@ -52,6 +52,8 @@ struct Transaction {
     gtid: Gtid,
     /// `BEGIN` was there: a commit follows. Else the statement that comes is all.
     is_open: bool,
+    /// The name of a distributed transaction, from its `XA START` on.
+    xid: Option<String>,
     /// It has rows of captured tables.
     has_rows: bool,
     /// Some of its rows are emitted.
@@ -235,6 +237,7 @@ impl Router {
             is_cut: within.is_some(),
             gtid,
             is_open: false,
+            xid: None,
             has_rows: false,
             savepoints: vec![],
             order: self.meta.order,
@@ -310,9 +313,15 @@ impl Router {
 impl Router {
     fn query(&mut self, query: &Query<'_>, at: &LogPosition) -> Result<()> {
         match self.effect(query)? {
-            Effect::Begin | Effect::XaStart => {
+            Effect::Begin => {
                 if let Some(t) = &mut self.transaction {
                     t.is_open = true;
+                }
+            }
+            Effect::XaStart(xid) => {
+                if let Some(t) = &mut self.transaction {
+                    t.is_open = true;
+                    t.xid = Some(xid.to_lowercase());
                 }
             }
             Effect::Commit => self.commit(at),
@@ -347,9 +356,27 @@ impl Router {
         ddl::effect(query, &captured)
     }
 
-    /// Whether a statement changes captured tables: what waits must then be emitted before it is routed.
-    pub fn changes_columns(&self, query: &Query<'_>) -> bool {
-        matches!(self.effect(query), Ok(Effect::Columns(_)))
+    /// Whether what waits must be emitted before a statement is routed: it changes captured tables, or begins a
+    /// distributed transaction, in which nothing can be emitted.
+    pub fn ends_piece(&self, query: &Query<'_>) -> bool {
+        match self.effect(query) {
+            Ok(Effect::Columns(_)) => true,
+            Ok(Effect::XaStart(_)) => self.waiting().1 > 0,
+            _ => false,
+        }
+    }
+
+    /// Before a piece that ends here, perhaps within a transaction.
+    ///
+    /// # Errors
+    /// The transaction is a distributed one: whether its rows will be visible is not known before its end.
+    pub fn may_cut(&self) -> Result<()> {
+        let Some(Transaction { xid: Some(xid), has_rows: true, .. }) = &self.transaction else { return Ok(()) };
+        Err(Error::unsupported(format!(
+            "the distributed transaction {xid} has more rows of captured tables than can be held until its end"
+        ))
+        .note("whether they will ever be visible is not known before, so that none of them was emitted")
+        .note("leave these tables out of distributed transactions, or start with --fresh after it is committed"))
     }
 
     /// A statement outside of `BEGIN` is a transaction of its own.
@@ -397,8 +424,9 @@ impl Router {
         Ok(())
     }
 
+    /// Rows of a table were emitted, or read and not emitted yet.
     fn position_has_rows(&self) -> bool {
-        self.tables.iter().any(|t| t.state != crate::position::TableState::Empty)
+        self.tables.iter().any(|t| t.state != TableState::Empty || t.chunk.is_some())
     }
 
     /// What waits, as a piece with the position behind it; `None` if there is neither.
@@ -452,3 +480,6 @@ impl Router {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,21 @@
-//! For tests: layouts without a server.
+//! For tests: layouts and events without a server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thalweg_connector_api::SourceTable;
+use thalweg_core::secret::Secret;
 use thalweg_core::table::{ColumnKind, TableColumn, TableDef};
 use thalweg_core::types::Column;
 
 use crate::layout::{ServerColumn, TableLayout, TableSpec, ValueOptions};
+use crate::options::ServerOptions;
+use crate::wire::Login;
+use crate::wire::tls::{TlsMode, TlsOptions};
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A column of the server, of utf8mb4 if it has text, nullable.
 pub fn server_column(name: &str, column_type: &str) -> ServerColumn {
@@ -48,6 +56,19 @@ pub fn layout_of(database: &str, table: &str, declared: &[Column], columns: Vec<
         options: ValueOptions::default(),
     };
     Arc::new(TableLayout::new(spec).expect("the declaration fits"))
+}
+
+/// Options of a server on this machine, without TLS.
+pub fn server_options(port: u16) -> ServerOptions {
+    let user = "root".to_owned();
+    ServerOptions {
+        login: Login { host: "127.0.0.1".to_owned(), port, user, password: Secret::new("") },
+        tls: TlsOptions { mode: TlsMode::Disabled, ca: None, certificate: None, key: None },
+        server_ids: (1, 1),
+        connect_timeout: PATIENCE,
+        connect_retries_max: 0,
+        heartbeat_interval: PATIENCE,
+    }
 }
 
 /// An event as it stands in a log: header, body, checksum.

@@ -145,18 +145,18 @@ fn distributed_transactions_and_savepoints() {
         }
         let found = effects(&file, "xas", &[]).await;
         let expected = [
-            "XaStart",
+            "XaStart(\"X'61',X'62',7\")",
             "Map t",
             "Insert",
             "XaEnd",
             "XaPrepare X'61',X'62',7 false",
             "XaCommit(\"X'61',X'62',7\")",
-            "XaStart",
+            "XaStart(\"X'63',X'',1\")",
             "Map t",
             "Insert",
             "XaEnd",
             "XaPrepare X'63',X'',1 true",
-            "XaStart",
+            "XaStart(\"X'64',X'',1\")",
             "Map t",
             "Insert",
             "XaEnd",

@@ -10,15 +10,10 @@ mod values;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use thalweg_core::secret::Secret;
-
-use crate::wire::tls::{Tls, TlsMode, TlsOptions};
-use crate::wire::{Conn, Login};
-
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::testing::{PATIENCE, server_options};
+use crate::wire::Conn;
+use crate::wire::tls::Tls;
 
 /// The server's port.
 fn port() -> u16 {
@@ -48,11 +43,9 @@ struct Session {
 
 impl Session {
     async fn open() -> Session {
-        let login =
-            Login { host: "127.0.0.1".to_owned(), port: port(), user: "root".to_owned(), password: Secret::new("") };
-        let tls = TlsOptions { mode: TlsMode::Disabled, ca: None, certificate: None, key: None };
-        let tls = Tls::new(&tls).expect("no certificates are needed");
-        let mut conn = Conn::connect(&login, &tls, PATIENCE, PATIENCE).await.expect("the server is there");
+        let options = server_options(port());
+        let tls = Tls::new(&options.tls).expect("no certificates are needed");
+        let mut conn = Conn::connect(&options.login, &tls, PATIENCE, PATIENCE).await.expect("the server is there");
         conn.execute("SET NAMES utf8mb4, sql_mode='', time_zone='+00:00'").await.expect("the session is set up");
         Session { conn }
     }

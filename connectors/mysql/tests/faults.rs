@@ -352,6 +352,68 @@ fn what_a_session_sets_for_itself_is_noticed() {
     }
 }
 
+// What is prepared is seen by every job that begins at its server: these tests have servers of their own.
+
+#[test]
+fn distributed_transactions_are_refused_if_they_hold_captured_rows() {
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db; USE db");
+    fill(&mut root, "db.t", Keys::Number, 10);
+    root.run("CREATE TABLE other (a INT PRIMARY KEY)");
+    let start = || Job::start(&[table(&server, "db", "t", &columns(), &[])], "xa");
+    let mut job = start().unwrap();
+    job.snapshot();
+    // Of another table: passed by, prepared and committed.
+    root.run("XA START 'o'; INSERT INTO other VALUES (1); XA END 'o'; XA PREPARE 'o'");
+    let e = start().err().expect("something is prepared").to_string();
+    assert!(e.contains("prepared and not committed") && e.contains("6F"), "{e}");
+    root.run("XA COMMIT 'o'");
+    // Committed in one phase: as any other.
+    root.run("XA START 'one'; INSERT INTO t VALUES (20, 1, 'one'); XA END 'one'; XA COMMIT 'one' ONE PHASE");
+    job.until_same(0, &mut root, ALL);
+    root.run("XA START 'two'; INSERT INTO t VALUES (21, 1, 'two'); XA END 'two'; XA PREPARE 'two'");
+    let e = job.error().to_string();
+    root.run("XA ROLLBACK 'two'");
+    assert!(e.contains("distributed transaction") && e.contains("x'74776f'") && e.contains("binlog binlog."), "{e}");
+}
+
+#[test]
+fn nothing_of_a_large_distributed_transaction_is_emitted() {
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db; USE db; SET SESSION cte_max_recursion_depth = 100000");
+    fill(&mut root, "db.t", Keys::Number, 10);
+    let insert = |from: u64, to: u64| {
+        format!(
+            "INSERT INTO t WITH RECURSIVE n AS (SELECT {from} AS i UNION ALL SELECT i + 1 FROM n WHERE i < {to}) SELECT i, 1, 'x' FROM n"
+        )
+    };
+    for compression in ["OFF", "ON"] {
+        root.run(&format!("SET SESSION binlog_transaction_compression = {compression}"));
+        root.run("TRUNCATE t");
+        let mut job = Job::start(&[table(&server, "db", "t", &columns(), &[])], "xa").unwrap();
+        job.limits = (500, 4 << 20);
+        job.snapshot();
+        job.stop();
+        // What came before it takes none of its room.
+        root.run(&insert(1, 400));
+        root.run(&format!("XA START 'fits'; {}; XA END 'fits'; XA COMMIT 'fits' ONE PHASE", insert(401, 700)));
+        job.until_same(0, &mut root, ALL);
+        job.stop();
+        root.run(&format!("XA START 'large'; {}; XA END 'large'; XA PREPARE 'large'", insert(1001, 3000)));
+        let mut error = None;
+        while error.is_none() {
+            // Piece by piece.
+            error = job.tick_of(1).err();
+        }
+        root.run("XA ROLLBACK 'large'");
+        let e = error.unwrap().to_string();
+        assert!(e.contains("distributed transaction x'6c61726765'") && e.contains("binlog binlog."), "{e}");
+        assert_eq!(job.fold.of(0).len(), 700, "{compression}");
+    }
+}
+
 #[test]
 fn rights_that_are_missing_are_named_with_the_grant_that_cures() {
     let server = Mysqld::start(&[]);

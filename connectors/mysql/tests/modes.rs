@@ -216,24 +216,6 @@ fn what_is_rolled_back_never_was() {
 }
 
 #[test]
-fn distributed_transactions_are_refused_if_they_hold_captured_rows() {
-    let mut root = database("xa");
-    root.run("CREATE TABLE other (a INT PRIMARY KEY)");
-    let mut job = job("xa", &[]);
-    job.snapshot();
-    // Of another table: passed by, prepared and committed.
-    root.run("XA START 'o'; INSERT INTO other VALUES (1); XA END 'o'; XA PREPARE 'o'");
-    root.run("XA COMMIT 'o'");
-    // Committed in one phase: as any other.
-    root.run("XA START 'one'; INSERT INTO t VALUES (20, 'one'); XA END 'one'; XA COMMIT 'one' ONE PHASE");
-    job.until_same(0, &mut root, ALL);
-    root.run("XA START 'two'; INSERT INTO t VALUES (21, 'two'); XA END 'two'; XA PREPARE 'two'");
-    let e = job.error().to_string();
-    root.run("XA ROLLBACK 'two'");
-    assert!(e.contains("distributed transaction") && e.contains("x'74776f'") && e.contains("binlog binlog."), "{e}");
-}
-
-#[test]
 fn a_ddl_that_the_columns_do_not_feel_is_passed() {
     let mut root = database("ddl");
     let mut job = job("ddl", &[]);

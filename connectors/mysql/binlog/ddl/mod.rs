@@ -38,10 +38,10 @@ pub enum Effect {
     Savepoint(String),
     /// The rows since the savepoint did not happen.
     RollbackTo(String),
-    /// `XA START`: as a begin, up to an XA_PREPARE event.
-    XaStart,
+    /// `XA START`, with the name of the distributed transaction, `X'61',X'',1`: as a begin, up to an XA_PREPARE event.
+    XaStart(String),
     XaEnd,
-    /// The transaction that was prepared under this name is committed: `X'61',X'',1`.
+    /// The transaction that was prepared under this name is committed.
     XaCommit(String),
     XaRollback(String),
     /// Nothing that a captured table feels.
@@ -253,7 +253,7 @@ impl<'a> Statement<'a> {
             self.text[begin..].trim().trim_end_matches(|c: char| c.is_alphabetic() || c.is_whitespace()).to_owned()
         };
         match verb.as_str() {
-            "START" | "BEGIN" => Ok(Effect::XaStart),
+            "START" | "BEGIN" => Ok(Effect::XaStart(name())),
             "END" => Ok(Effect::XaEnd),
             "COMMIT" => Ok(Effect::XaCommit(name())),
             "ROLLBACK" => Ok(Effect::XaRollback(name())),

@@ -81,7 +81,7 @@ fn borders_of_transactions() {
         ("SAVEPOINT `a``b`", Effect::Savepoint("a`b".to_owned())),
         ("ROLLBACK TO `a``b`", Effect::RollbackTo("a`b".to_owned())),
         ("ROLLBACK WORK TO SAVEPOINT s", Effect::RollbackTo("s".to_owned())),
-        ("XA START X'61',X'62',1", Effect::XaStart),
+        ("XA START X'61',X'62',1", Effect::XaStart("X'61',X'62',1".to_owned())),
         ("XA END X'61',X'62',1", Effect::XaEnd),
         ("XA COMMIT X'61',X'62',1", Effect::XaCommit("X'61',X'62',1".to_owned())),
         ("XA COMMIT X'61',X'62',1 ONE PHASE", Effect::XaCommit("X'61',X'62',1".to_owned())),

@@ -1,0 +1,146 @@
+//! Events by hand: what waits, what is refused, and where the position stands.
+
+use thalweg_core::{Column, SqlType};
+
+use super::*;
+use crate::binlog::event::{Checksums, Header, code};
+use crate::binlog::table_map::column_code;
+use crate::captured::ActiveChunk;
+use crate::snapshot::fold::Fold;
+use crate::testing::{layout_of, rows_event, server_column, server_options, table_map_event};
+
+const UUID: &str = "3e11fa47-9b1c-11ef-8a3d-0242ac110002";
+
+fn gtid(number: u64) -> Gtid {
+    format!("{UUID}:{number}").parse().unwrap()
+}
+
+/// Of `shop.t` with one column `id`.
+fn router(state: TableState) -> Router {
+    let declared = [Column::new("id", SqlType::BigInt, false)];
+    let layout = layout_of("shop", "t", &declared, vec![server_column("id", "bigint")]);
+    let table = Captured::new("shop.t".to_owned(), Arc::into_inner(layout).unwrap(), state).unwrap();
+    let position = ServerPosition {
+        gtid_set: format!("{UUID}:1-4").parse().unwrap(),
+        file: String::new(),
+        pos: 0,
+        server: UUID.to_owned(),
+        within: None,
+        rows: 0,
+        tables: BTreeMap::new(),
+        prepared: Default::default(),
+    };
+    Router::new(vec![table], false, position, SplitId("db1".to_owned()))
+}
+
+fn route(router: &mut Router, data: EventData<'_>) -> Result<()> {
+    let header = Header { timestamp: 1, code: 0, server_id: 1, size: 0, log_pos: 0, flags: 0 };
+    let at = LogPosition { file: "binlog.000001".to_owned(), pos: 4 };
+    router.route(&Event { header, data }, &at).map(drop)
+}
+
+fn begin(router: &mut Router, number: u64) {
+    let gtid = Some(gtid(number));
+    let event = GtidEvent { gtid, original_commit_us: 1, immediate_commit_us: 1, transaction_bytes: 0 };
+    route(router, EventData::Gtid(event)).unwrap();
+}
+
+fn query(text: &str) -> Query<'_> {
+    let text = text.as_bytes();
+    Query { thread_id: 1, error: 0, database: b"shop", text, sql_mode: 0, client_collation: 255, ddl_xid: None }
+}
+
+fn run(router: &mut Router, text: &str) -> Result<()> {
+    route(router, EventData::Query(query(text)))
+}
+
+fn route_bytes(router: &mut Router, event: &[u8]) -> Result<()> {
+    route(router, Event::parse(event, Checksums::Crc32).unwrap().data)
+}
+
+/// The last rows event of a statement.
+fn inserted(ids: std::ops::RangeInclusive<i64>) -> Vec<u8> {
+    let rows: Vec<u8> = ids.flat_map(|id| [&[0][..], &id.to_le_bytes()].concat()).collect();
+    rows_event(code::WRITE_ROWS, 1, &rows)
+}
+
+/// A statement that inserts.
+fn insert(router: &mut Router, ids: std::ops::RangeInclusive<i64>) {
+    route_bytes(router, &table_map_event("shop", "t", &[(column_code::LONGLONG, &[])])).unwrap();
+    route_bytes(router, &inserted(ids)).unwrap();
+}
+
+/// The ids of the next piece, and the position behind it.
+fn piece(router: &mut Router) -> (Vec<i64>, ServerPosition) {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    let server = Server::new(server_options(0)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let piece = runtime.block_on(router.take_piece(&server, &mut None)).unwrap().expect("a piece");
+    let ids = piece.changes.iter().flat_map(|(_, c)| c.batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+    (ids.collect(), ServerPosition::from_stored(&piece.positions[0].1).unwrap())
+}
+
+#[test]
+fn rows_in_the_log_that_were_rolled_back_never_were() {
+    // The server writes them down where the transaction also changed what cannot be rolled back.
+    let mut router = router(TableState::Done);
+    begin(&mut router, 5);
+    run(&mut router, "BEGIN").unwrap();
+    insert(&mut router, 1..=2);
+    run(&mut router, "ROLLBACK").unwrap();
+    begin(&mut router, 6);
+    run(&mut router, "BEGIN").unwrap();
+    insert(&mut router, 3..=4);
+    run(&mut router, "SAVEPOINT `s`").unwrap();
+    insert(&mut router, 5..=6);
+    run(&mut router, "ROLLBACK TO `s`").unwrap();
+    insert(&mut router, 7..=7);
+    route(&mut router, EventData::Xid(1)).unwrap();
+    let (ids, position) = piece(&mut router);
+    assert_eq!(ids, [3, 4, 7]);
+    assert_eq!(position.gtid_set.to_string(), format!("{UUID}:1-6"));
+    assert!(router.is_between());
+}
+
+#[test]
+fn a_distributed_transaction_is_not_cut() {
+    let mut router = router(TableState::Done);
+    let start = "XA START X'61',X'62',1";
+    begin(&mut router, 5);
+    assert!(!router.ends_piece(&query(start)), "nothing waits");
+    run(&mut router, "BEGIN").unwrap();
+    insert(&mut router, 1..=2);
+    router.may_cut().unwrap();
+    route(&mut router, EventData::Xid(1)).unwrap();
+    begin(&mut router, 6);
+    assert!(router.ends_piece(&query(start)), "what waits is of another transaction");
+    assert_eq!(piece(&mut router).0, [1, 2]);
+    run(&mut router, start).unwrap();
+    router.may_cut().unwrap();
+    insert(&mut router, 3..=4);
+    let error = router.may_cut().unwrap_err();
+    assert!(!error.is_transient() && error.to_string().contains("x'61',x'62',1"), "{error}");
+    run(&mut router, "XA END X'61',X'62',1").unwrap();
+    let prepare = crate::binlog::event::XaPrepare { one_phase: true, format_id: 1, gtrid: b"a", bqual: b"b" };
+    route(&mut router, EventData::XaPrepare(prepare)).unwrap();
+    router.may_cut().unwrap();
+    assert_eq!(piece(&mut router).0, [3, 4]);
+}
+
+#[test]
+fn a_commit_of_what_was_prepared_before_reading_began_is_refused_once_rows_were_read() {
+    let commit = |router: &mut Router| {
+        begin(router, 5);
+        run(router, "XA COMMIT X'61',X'',1")
+    };
+    // The first SELECT comes later and will see its rows.
+    commit(&mut router(TableState::Empty)).unwrap();
+    let mut reading = router(TableState::Empty);
+    let fold = Fold::new(&reading.tables[0].layout).unwrap();
+    reading.tables[0].chunk = Some(ActiveChunk { upper: None, fold });
+    for router in [&mut reading, &mut router(TableState::Done)] {
+        let error = commit(router).unwrap_err().to_string();
+        assert!(error.contains("x'61',x'',1") && error.contains("prepared before reading began"), "{error}");
+    }
+}

@@ -113,6 +113,36 @@ pub async fn grants(server: &Server, conn: &mut Conn) -> Result<()> {
     })
 }
 
+/// The server's filters keep none of the tables out of its log.
+pub async fn is_logged(server: &Server, conn: &mut Conn, tables: &[ServerTable], without_case: bool) -> Result<()> {
+    let status = server.log_status(conn).await?;
+    for table in tables {
+        let database = &table.database;
+        let is_it =
+            |name: &String| name == database || (without_case && name.to_lowercase() == database.to_lowercase());
+        let (filter, list) = match status.only.is_empty() {
+            false if !status.only.iter().any(is_it) => ("--binlog-do-db", &status.only),
+            true if status.without.iter().any(is_it) => ("--binlog-ignore-db", &status.without),
+            _ => continue,
+        };
+        let list = list.join(", ");
+        return Err(Error::new(
+            ErrorCode::Access,
+            format!(
+                "MySQL {} keeps database {database} out of its binlog ({filter}: {list}): changes of {database}.{} would never come",
+                server.address(),
+                table.table
+            ),
+        )
+        .note(match filter {
+            "--binlog-do-db" => format!("start the server with --binlog-do-db={database} too, or without such options"),
+            _ => format!("start the server without --binlog-ignore-db={database}"),
+        })
+        .note("changes that were made meanwhile are not in the binlog either: begin with a snapshot"));
+    }
+    Ok(())
+}
+
 /// Another replica must not have a number of ours. A number that is taken is no error as long as another one is free.
 pub async fn replica_numbers(conn: &mut Conn) -> Vec<(u32, String)> {
     // Server id, host, port, source id, UUID.

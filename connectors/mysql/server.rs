@@ -36,6 +36,16 @@ pub struct ServerState {
     pub end: LogPosition,
 }
 
+/// What `SHOW BINARY LOG STATUS` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogStatus {
+    pub end: LogPosition,
+    /// `--binlog-do-db`: if there are some, no other databases are in the log.
+    pub only: Vec<String>,
+    /// `--binlog-ignore-db`: databases that are not in the log. Of no effect if `only` has some.
+    pub without: Vec<String>,
+}
+
 /// A place in a server's log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogPosition {
@@ -108,18 +118,28 @@ impl Server {
 
     /// The end of the log, which is read after what is visible: then it is behind all of it.
     pub async fn end_of_log(&self, conn: &mut Conn) -> Result<LogPosition> {
+        Ok(self.log_status(conn).await?.end)
+    }
+
+    pub async fn log_status(&self, conn: &mut Conn) -> Result<LogStatus> {
         let rows = match conn.query("SHOW BINARY LOG STATUS").await {
             // Before 8.2 by another name.
             Err(WireError::Server { code: code::PARSE_ERROR, .. }) => conn.query("SHOW MASTER STATUS").await,
             other => other,
         };
         let rows = rows.map_err(|e| self.failed("SHOW BINARY LOG STATUS", e))?;
-        let Some([Some(file), Some(pos), ..]) = rows.first().map(Vec::as_slice) else {
+        // File, position, databases that are logged, databases that are not.
+        let Some([Some(file), Some(pos), only, without, ..]) = rows.first().map(Vec::as_slice) else {
             return Err(Error::new(ErrorCode::Access, format!("MySQL {} writes no binlog", self.address()))
                 .note("start it with --log-bin (log_bin cannot be set while it runs)"));
         };
         let pos = text(pos.clone()).parse().map_err(|_| Error::io("SHOW BINARY LOG STATUS gives no position"))?;
-        Ok(LogPosition { file: text(file.clone()), pos })
+        let names = |list: &Option<Vec<u8>>| {
+            let list = text(list.clone().unwrap_or_default());
+            list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+        };
+        let end = LogPosition { file: text(file.clone()), pos };
+        Ok(LogStatus { end, only: names(only), without: names(without) })
     }
 
     pub async fn state(&self, conn: &mut Conn) -> Result<ServerState> {

@@ -152,6 +152,7 @@ impl MysqlSource {
         }
         let variables = check::variables(&self.server, conn, &["lower_case_table_names"]).await?;
         let names_without_case = variables.get("lower_case_table_names").is_some_and(|v| v != "0");
+        check::is_logged(&self.server, conn, &tables, names_without_case).await?;
         Ok(Found { tables, names_without_case })
     }
 

@@ -325,6 +325,21 @@ fn wrong_settings_are_named_with_the_statement_that_cures() {
     server.stop();
     server.start_again(&["--skip-log-bin"]);
     refused(&server, "log_bin = OFF", "--log-bin");
+    for (filters, cure) in [
+        (&["--binlog-do-db=other"][..], "--binlog-do-db=db"),
+        (&["--binlog-ignore-db=other", "--binlog-ignore-db=db"], "without --binlog-ignore-db=db"),
+    ] {
+        server.stop();
+        server.start_again(filters);
+        refused(&server, "keeps database db out of its binlog", cure);
+    }
+    server.stop();
+    server.start_again(&["--binlog-do-db=other", "--binlog-do-db=db", "--binlog-ignore-db=db"]);
+    let mut root = server.session();
+    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &[])], "settings").unwrap();
+    job.snapshot();
+    root.run("INSERT INTO db.t VALUES (1, 1, 'logged')");
+    job.until_same(0, &mut root, ALL);
 }
 
 #[test]

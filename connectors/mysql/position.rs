@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use thalweg_connector_api::Position;
 use thalweg_core::{Error, Result};
 
@@ -11,7 +11,7 @@ use crate::key::Key;
 use crate::layout::ServerColumn;
 
 /// The position of a server's split. After it everything of the transactions in `gtid_set` was emitted that concerns
-/// finished parts of tables, and of the transaction `within` the rows that it counts.
+/// finished parts of tables, and of each transaction `within` the rows that it counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ServerPosition {
@@ -22,9 +22,9 @@ pub struct ServerPosition {
     pub pos: u64,
     /// UUID of the server that `file` and `pos` are of.
     pub server: String,
-    /// The transaction that a tick had to cut.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub within: Option<Within>,
+    /// Transactions that a tick had to cut: one, or several behind a failover to a server that has them in another order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_more")]
+    pub within: Vec<Within>,
     /// Rows emitted since the begin: the order of arrival of the next one.
     #[serde(default)]
     pub rows: u64,
@@ -66,7 +66,38 @@ pub enum TableState {
     Done,
 }
 
+/// What was stored first is one, not in a list.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<Within>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Found {
+        One(Within),
+        More(Vec<Within>),
+    }
+    Ok(match Found::deserialize(deserializer)? {
+        Found::One(within) => vec![within],
+        Found::More(list) => list,
+    })
+}
+
 impl ServerPosition {
+    /// Transactions that were read, whole or in part.
+    pub fn seen(&self) -> GtidSet {
+        let mut seen = self.gtid_set.clone();
+        for within in &self.within {
+            seen.add(&within.gtid);
+        }
+        seen
+    }
+
+    /// Sets how much of a transaction is through.
+    pub fn put_within(&mut self, within: Within) {
+        match self.within.iter_mut().find(|w| w.gtid == within.gtid) {
+            Some(known) => *known = within,
+            None => self.within.push(within),
+        }
+    }
+
     pub fn to_stored(&self) -> Position {
         Position(serde_json::to_value(self).expect("plain data"))
     }
@@ -94,10 +125,10 @@ mod tests {
             file: "binlog.000002".to_owned(),
             pos: 1 << 33,
             server: "3e11fa47-9b1c-11ef-8a3d-0242ac110002".to_owned(),
-            within: Some(Within {
+            within: vec![Within {
                 gtid: "3e11fa47-9b1c-11ef-8a3d-0242ac110002:6".parse().unwrap(),
                 rows: BTreeMap::from([("shop.orders".to_owned(), 7)]),
-            }),
+            }],
             rows: 12,
             tables: BTreeMap::from([
                 ("shop.a".to_owned(), table(TableState::Empty)),
@@ -112,6 +143,10 @@ mod tests {
         let stored = position.to_stored();
         assert_eq!(ServerPosition::from_stored(&stored).unwrap(), position);
         assert_eq!(stored.0["tables"]["shop.b"]["snapshot"]["up-to"][0], "int:-3");
+        // Without a list, as it was stored first.
+        let mut earlier = stored;
+        earlier.0["within"] = earlier.0["within"][0].take();
+        assert_eq!(ServerPosition::from_stored(&earlier).unwrap(), position);
     }
 
     #[test]

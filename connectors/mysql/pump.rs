@@ -22,8 +22,10 @@ use crate::source::TableConfig;
 use crate::wire::Conn;
 use thalweg_core::fail_points;
 
-/// A piece without rows, for the position alone, comes at most so often.
+/// A piece without rows, for the position alone, comes at most so often,
 const POSITION_INTERVAL: Duration = Duration::from_secs(10);
+/// unless so many bytes of the log were read.
+const POSITION_BYTES_MAX: u64 = 64 << 20;
 /// Between attempts to connect: doubled each time, up to the second.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -66,6 +68,8 @@ pub struct Pump {
     /// Per table, rows that chunks had.
     rows_read: Vec<u64>,
     last_piece: Instant,
+    /// Bytes of the log that were read since.
+    log_bytes: u64,
     last_purge_check: Instant,
 }
 
@@ -102,6 +106,7 @@ impl Pump {
             failures: 0,
             is_current: false,
             last_piece: Instant::now(),
+            log_bytes: 0,
             last_purge_check: Instant::now(),
             config,
         })
@@ -139,9 +144,9 @@ impl Pump {
         self.is_current = false;
         loop {
             let from = self.router.position();
-            let (set, half) = (&from.gtid_set, from.within.as_ref().map(|w| &w.gtid));
+            let (set, seen) = (&from.gtid_set, from.seen());
             let config = &self.config;
-            match BinlogStream::open(&config.server, &mut self.server_id, &config.replica_uuid, set, half).await {
+            match BinlogStream::open(&config.server, &mut self.server_id, &config.replica_uuid, set, &seen).await {
                 Ok(stream) => {
                     self.router.restart(&stream.server_uuid);
                     // It may lead to another server than the name does now.
@@ -181,17 +186,29 @@ impl Pump {
             }
         };
         let routed = self.take_in(&event, at, to).await?;
-        if self.failures > 0 && matches!(event.data, EventData::Xid(_) | EventData::Heartbeat { .. }) {
-            self.failures = 0;
-            self.config.cx.status.set("");
-        }
+        self.log_bytes += u64::from(event.header.size);
+        // What ends transactions, or comes when there are none; not what each stream begins with.
+        let is_progress = matches!(
+            event.data,
+            EventData::Xid(_)
+                | EventData::Query(_)
+                | EventData::XaPrepare(_)
+                | EventData::TransactionPayload(_)
+                | EventData::Heartbeat { .. }
+        );
         if let Routed::Payload(payload) = routed {
             let at = at.clone();
             self.payload(payload, &at, to).await?;
         }
-        if self.router.is_between() && !stream.is_ready() {
-            let (_, rows) = self.router.waiting();
-            if rows > 0 || (self.router.has_moved() && self.last_piece.elapsed() >= POSITION_INTERVAL) {
+        if self.failures > 0 && is_progress && !self.router.is_in_transaction() {
+            self.failures = 0;
+            self.config.cx.status.set("");
+        }
+        if self.router.is_between() {
+            let has_rows = self.router.waiting().1 > 0;
+            // Also when there is always more to read, of other tables: what a restart repeats has a bound.
+            let is_due = self.log_bytes >= POSITION_BYTES_MAX || self.last_piece.elapsed() >= POSITION_INTERVAL;
+            if (has_rows && !stream.is_ready()) || (is_due && (has_rows || self.router.has_moved())) {
                 self.flush(to).await?;
             }
         }
@@ -246,7 +263,7 @@ impl Pump {
     }
 
     async fn send(&mut self, piece: Piece, to: &Sender) -> Result<()> {
-        self.last_piece = Instant::now();
+        (self.last_piece, self.log_bytes) = (Instant::now(), 0);
         let continues = piece.continues;
         loop {
             match tokio::time::timeout(PURGE_CHECK_INTERVAL, to.reserve()).await {

@@ -95,7 +95,11 @@ impl Router {
 
     /// Between two transactions, and none is half.
     pub fn is_between(&self) -> bool {
-        self.transaction.is_none() && self.position.within.is_none()
+        !self.is_in_transaction() && self.position.within.is_empty()
+    }
+
+    pub fn is_in_transaction(&self) -> bool {
+        self.transaction.is_some()
     }
 
     pub fn commit_us(&self) -> u64 {
@@ -128,7 +132,7 @@ impl Router {
         self.tables.iter_mut().for_each(|t| t.chunk = None);
         if let Some(t) = self.transaction.take() {
             if t.is_cut {
-                self.position.within = Some(self.within(&t));
+                self.position.put_within(self.within(&t));
             } else {
                 self.tables.iter_mut().for_each(Captured::drop_transaction);
                 self.meta.order = t.order;
@@ -141,7 +145,8 @@ impl Router {
     }
 
     fn within(&self, t: &Transaction) -> Within {
-        let taken = self.tables.iter().filter(|c| c.taken > 0).map(|c| (c.name.clone(), c.taken));
+        // What is still to be skipped was emitted too.
+        let taken = self.tables.iter().map(|c| (c.name.clone(), c.taken + c.skip)).filter(|(_, taken)| *taken > 0);
         Within { gtid: t.gtid.clone(), rows: taken.collect::<BTreeMap<_, _>>() }
     }
 
@@ -227,7 +232,7 @@ impl Router {
         let original = if event.original_commit_us > 0 { event.original_commit_us } else { commit_us };
         self.meta.op_ts_ms = (original / 1000) as i64;
         self.tables.iter_mut().for_each(Captured::begin_transaction);
-        let within = self.position.within.as_ref().filter(|w| w.gtid == gtid);
+        let within = self.position.within.iter().find(|w| w.gtid == gtid);
         if let Some(within) = within {
             for table in &mut self.tables {
                 table.skip = within.rows.get(&table.name).copied().unwrap_or(0);
@@ -268,14 +273,16 @@ impl Router {
         for (table, plan) in targets {
             self.tables[*table].take_images(plan, &mut rows.images(), &mut self.meta)?;
         }
+        if rows.ends_statement {
+            // The next statement names its tables anew.
+            self.maps.clear();
+        }
         Ok(())
     }
 
     fn commit(&mut self, at: &LogPosition) {
         if let Some(t) = self.transaction.take() {
-            if self.position.within.as_ref().is_some_and(|w| w.gtid == t.gtid) {
-                self.position.within = None;
-            }
+            self.position.within.retain(|w| w.gtid != t.gtid);
             self.owes_end |= t.is_cut;
             self.position.gtid_set.add(&t.gtid);
             self.commit_us = t.commit_us;
@@ -455,7 +462,7 @@ impl Router {
         }
         // A transaction of which nothing is in here may begin a tick of its own.
         let is_within = self.transaction.as_ref().is_some_and(|t| t.is_cut);
-        let continues = is_within || self.position.within.is_some();
+        let continues = is_within || !self.position.within.is_empty();
         Ok(Some(self.piece(changes, continues)))
     }
 
@@ -466,7 +473,7 @@ impl Router {
         let mut position = self.position.clone();
         position.rows = self.meta.order as u64;
         if let Some(t) = self.transaction.as_ref().filter(|t| t.is_cut) {
-            position.within = Some(self.within(t));
+            position.put_within(self.within(t));
         }
         position.tables = self.tables.iter().map(|t| (t.name.clone(), t.position())).collect();
         let event_time_lag_ms =

@@ -213,7 +213,7 @@ impl MysqlSource {
             file: String::new(),
             pos: 0,
             server: state.uuid,
-            within: None,
+            within: vec![],
             rows: 0,
             tables: tables.collect::<BTreeMap<_, _>>(),
             prepared: BTreeSet::new(),

@@ -11,7 +11,7 @@ use thalweg_core::{Error, Result};
 
 use crate::binlog::event::{Checksums, Event, EventData, Header, code};
 use crate::check::replica_numbers;
-use crate::gtid::{Gtid, GtidSet};
+use crate::gtid::GtidSet;
 use crate::server::{self, LogPosition, Server, ServerState};
 use crate::wire::{Conn, EventStream, WireError};
 
@@ -100,7 +100,7 @@ pub struct Next<'a> {
 }
 
 impl BinlogStream {
-    /// Opens the stream of what is not in `from`; `half`: a transaction of which a part was read.
+    /// Opens the stream of what is not in `from`; `seen`: with the transactions of which a part was read.
     ///
     /// # Errors
     /// The server lacks transactions that were read (it is waited for, within the connect time-out), or has purged some
@@ -110,14 +110,10 @@ impl BinlogStream {
         server_id: &mut Option<ServerId>,
         uuid: &str,
         from: &GtidSet,
-        half: Option<&Gtid>,
+        seen: &GtidSet,
     ) -> Result<Self> {
         let mut conn = server.connect().await?;
-        let mut read = from.clone();
-        if let Some(gtid) = half {
-            read.add(gtid);
-        }
-        let state = caught_up(server, &mut conn, &read).await?;
+        let state = caught_up(server, &mut conn, seen).await?;
         let gone = state.purged.subtract(from);
         if !gone.is_empty() {
             return Err(purged(server, &gone.to_string()));
@@ -208,12 +204,12 @@ async fn introduce(server: &Server, conn: &mut Conn, uuid: &str, server_id: u32)
     conn.register_replica(server_id).await.map_err(|e| server.failed("registering as a replica", e))
 }
 
-/// What the server says of itself once it has all of `from`.
-async fn caught_up(server: &Server, conn: &mut Conn, from: &GtidSet) -> Result<ServerState> {
+/// What the server says of itself once it has all of `seen`.
+async fn caught_up(server: &Server, conn: &mut Conn, seen: &GtidSet) -> Result<ServerState> {
     let deadline = tokio::time::Instant::now() + server.options.connect_timeout;
     loop {
         let state = server.state(conn).await?;
-        let missing = from.subtract(&state.executed);
+        let missing = seen.subtract(&state.executed);
         if missing.is_empty() {
             return Ok(state);
         }

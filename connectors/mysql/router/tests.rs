@@ -25,7 +25,7 @@ fn router(state: TableState) -> Router {
         file: String::new(),
         pos: 0,
         server: UUID.to_owned(),
-        within: None,
+        within: vec![],
         rows: 0,
         tables: BTreeMap::new(),
         prepared: Default::default(),
@@ -143,4 +143,46 @@ fn a_commit_of_what_was_prepared_before_reading_began_is_refused_once_rows_were_
         let error = commit(router).unwrap_err().to_string();
         assert!(error.contains("x'61',x'',1") && error.contains("prepared before reading began"), "{error}");
     }
+}
+
+#[test]
+fn tables_are_named_anew_for_each_statement() {
+    let mut router = router(TableState::Done);
+    begin(&mut router, 5);
+    run(&mut router, "BEGIN").unwrap();
+    insert(&mut router, 1..=2);
+    assert!(router.maps.is_empty(), "of what is over nothing is kept");
+    let error = route_bytes(&mut router, &inserted(3..=3)).unwrap_err().to_string();
+    assert!(error.contains("table number 7, which no event has named"), "{error}");
+}
+
+#[test]
+fn a_transaction_that_was_cut_is_not_forgotten_while_another_is_read() {
+    let mut router = router(TableState::Done);
+    let within = |number, taken| Within { gtid: gtid(number), rows: BTreeMap::from([("shop.t".to_owned(), taken)]) };
+    router.position.within = vec![within(6, 3)];
+    // The connection is lost while what was emitted is skipped.
+    begin(&mut router, 6);
+    run(&mut router, "BEGIN").unwrap();
+    insert(&mut router, 1..=2);
+    router.restart("00000000-0000-0000-0000-000000000002");
+    assert_eq!(router.position().within, [within(6, 3)]);
+    assert_eq!(router.position().seen().to_string(), format!("{UUID}:1-4:6"));
+    // The other server has another transaction before it, which is cut too.
+    begin(&mut router, 7);
+    run(&mut router, "BEGIN").unwrap();
+    insert(&mut router, 11..=12);
+    let (ids, position) = piece(&mut router);
+    assert_eq!((ids, position.within), (vec![11, 12], vec![within(6, 3), within(7, 2)]));
+    insert(&mut router, 13..=13);
+    route(&mut router, EventData::Xid(1)).unwrap();
+    assert!(!router.is_between(), "the first one is still half");
+    begin(&mut router, 6);
+    run(&mut router, "BEGIN").unwrap();
+    insert(&mut router, 1..=4);
+    route(&mut router, EventData::Xid(1)).unwrap();
+    let (ids, position) = piece(&mut router);
+    assert_eq!((ids, position.within), (vec![13, 4], vec![]));
+    assert!(router.is_between());
+    assert_eq!(position.gtid_set.to_string(), format!("{UUID}:1-4:6-7"));
 }

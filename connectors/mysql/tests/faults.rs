@@ -257,6 +257,28 @@ fn a_connection_that_is_silent_is_a_lost_one() {
 }
 
 #[test]
+fn lost_connections_are_counted_anew_behind_what_was_read_compressed() {
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Number, 10);
+    let name = Name::of(&server);
+    let port = name.port.to_string();
+    // No heartbeat comes between,
+    let options = [("port", port.as_str()), ("connect.max-retries", "3"), ("heartbeat.interval", "60 s")];
+    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &options)], "counted").unwrap();
+    job.snapshot();
+    root.run("SET SESSION binlog_transaction_compression = ON");
+    for id in 100..110 {
+        // nor for transactions that the server passes by at the begin of a stream.
+        root.run("FLUSH BINARY LOGS");
+        name.point_at(&server);
+        root.run(&format!("INSERT INTO db.t VALUES ({id}, 1, 'compressed')"));
+        job.until_same(0, &mut root, ALL);
+    }
+}
+
+#[test]
 fn a_position_that_the_binlog_has_lost_is_an_error() {
     let server = Mysqld::start(&[]);
     let mut root = server.session();

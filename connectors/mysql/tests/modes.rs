@@ -205,6 +205,40 @@ fn compressed_and_large_transactions_come_as_the_others_do() {
 }
 
 #[test]
+fn the_position_moves_on_while_much_of_other_tables_is_read() {
+    let mut root = database("others");
+    root.run("CREATE TABLE other (id INT PRIMARY KEY, doc LONGTEXT)");
+    let mut job = job("others", &[]);
+    job.snapshot();
+    job.stop();
+    for i in 0..8 {
+        root.run(&format!("INSERT INTO other VALUES ({i}, REPEAT('x', 20 << 20))"));
+    }
+    let executed = root.value("SELECT @@GLOBAL.gtid_executed").replace('\n', "");
+    job.tick().unwrap();
+    let position = job.position.as_ref().unwrap().0["gtid-set"].as_str().unwrap().to_owned();
+    assert_eq!(root.value(&format!("SELECT GTID_SUBSET('{executed}', '{position}')")), "0", "it is read at one go");
+    root.run("INSERT INTO t VALUES (4, 'd')");
+    job.until_same(0, &mut root, ALL);
+}
+
+#[test]
+fn rows_larger_than_a_packet_of_the_protocol() {
+    let mut root = database("packets");
+    root.run("CREATE TABLE docs (id BIGINT PRIMARY KEY, name LONGTEXT)");
+    root.run("INSERT INTO docs VALUES (1, REPEAT('a', 17 << 20)), (2, 'small'), (3, REPEAT('b', (1 << 24) - 1))");
+    let mut job = Job::start(&[table(&SERVER, "packets", "docs", &columns(), &[])], "packets").unwrap();
+    job.until_same(0, &mut root, "SELECT id, name FROM docs");
+    for compression in ["OFF", "ON"] {
+        root.run(&format!("SET SESSION binlog_transaction_compression = {compression}"));
+        root.run("INSERT INTO docs VALUES (4, REPEAT('d', 33 << 20))");
+        root.run("UPDATE docs SET name = CONCAT(name, '!') WHERE id <> 2");
+        root.run("DELETE FROM docs WHERE id IN (1, 4)");
+        job.until_same(0, &mut root, "SELECT id, name FROM docs");
+    }
+}
+
+#[test]
 fn what_is_rolled_back_never_was() {
     let mut root = database("undone");
     let mut job = job("undone", &[]);

@@ -4,13 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::UInt32Array;
-use thalweg_connector_api::SourceTable;
 use thalweg_core::fold::RowKind;
 use thalweg_core::{Changes, Error, Result};
 
 use crate::binlog::rows_event::{Image, ImageCursor};
 use crate::key::Key;
-use crate::layout::{ImagePlan, ServerColumn, TableLayout, TableSpec, ValueOptions};
+use crate::layout::{ImagePlan, ServerColumn, TableLayout};
 use crate::position::{TablePosition, TableState};
 use crate::rows::{RowMeta, RowsBuilder};
 use crate::server::Server;
@@ -76,32 +75,6 @@ impl Captured {
             taken: 0,
             begin: Mark::default(),
             layout,
-        })
-    }
-
-    /// A layout of columns as a position or the server has them.
-    pub fn layout(
-        source: &SourceTable,
-        database: &str,
-        table: &str,
-        columns: Vec<ServerColumn>,
-        primary_key: &[String],
-        options: ValueOptions,
-    ) -> Result<TableLayout> {
-        let place = |name: &String| {
-            let found = columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-            found.ok_or_else(|| {
-                Error::checkpoint(format!("table {}: key column \"{name}\" is not among its columns", source.def.name))
-            })
-        };
-        let primary_key = primary_key.iter().map(place).collect::<Result<Vec<_>>>()?;
-        TableLayout::new(TableSpec {
-            source: source.clone(),
-            database: database.to_owned(),
-            table: table.to_owned(),
-            columns,
-            primary_key,
-            options,
         })
     }
 

@@ -20,6 +20,8 @@ pub struct ServerTable {
     pub columns: Vec<ServerColumn>,
     /// Ordinals within `columns`, in the key's order.
     pub primary_key: Vec<usize>,
+    /// What cascading foreign keys change is in the binlog.
+    pub logs_cascades: bool,
     /// As the server estimates.
     pub rows: u64,
     /// Bytes of a row on average, as the server estimates.
@@ -295,19 +297,21 @@ pub async fn table(server: &Server, conn: &mut Conn, wanted: Wanted<'_>) -> Resu
             return Err(if denied { Error::new(ErrorCode::Access, failed.message()).note(grant) } else { failed });
         }
     }
-    if !wanted.ignore_cascades {
+    let logs_cascades = logs_cascades(server, conn).await?;
+    if !logs_cascades && !wanted.ignore_cascades {
         no_cascades(server, conn, &of, &database, &table).await?;
     }
-    Ok(ServerTable { database, table, columns, primary_key, rows, row_bytes })
+    Ok(ServerTable { database, table, columns, primary_key, logs_cascades, rows, row_bytes })
 }
 
 /// Before MySQL 9.6 (or with `innodb_native_foreign_keys`), InnoDB changes the child of a cascading foreign key by itself,
 /// and nothing of it is in the binlog.
-async fn no_cascades(server: &Server, conn: &mut Conn, of: &str, database: &str, table: &str) -> Result<()> {
+async fn logs_cascades(server: &Server, conn: &mut Conn) -> Result<bool> {
     let known = variables(server, conn, &["innodb_native_foreign_keys"]).await?;
-    if known.get("innodb_native_foreign_keys").is_some_and(|v| v.eq_ignore_ascii_case("OFF")) {
-        return Ok(());
-    }
+    Ok(known.get("innodb_native_foreign_keys").is_some_and(|v| v.eq_ignore_ascii_case("OFF")))
+}
+
+async fn no_cascades(server: &Server, conn: &mut Conn, of: &str, database: &str, table: &str) -> Result<()> {
     let sql = format!(
         "SELECT CONSTRAINT_NAME, REFERENCED_TABLE_NAME, UPDATE_RULE, DELETE_RULE FROM information_schema.REFERENTIAL_CONSTRAINTS \
          WHERE CONSTRAINT_SCHEMA = {} AND TABLE_NAME = {} \

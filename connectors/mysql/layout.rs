@@ -73,6 +73,8 @@ pub struct TableSpec {
     pub columns: Vec<ServerColumn>,
     /// Ordinals within `columns` of the primary key, in the key's order.
     pub primary_key: Vec<usize>,
+    /// What cascading foreign keys change in the table is in the binlog, or is not wanted.
+    pub allows_cascades: bool,
     pub options: ValueOptions,
 }
 
@@ -215,6 +217,11 @@ impl TableLayout {
         let declared = self.spec.source.def.columns.iter();
         declared.filter(|c| c.kind == ColumnKind::Physical).any(|c| same(&c.column.name))
             || self.spec.primary_key.iter().any(|&k| same(&self.spec.columns[k].name))
+    }
+
+    /// Whether the table may get a foreign key that changes its rows.
+    pub fn allows_cascades(&self) -> bool {
+        self.spec.allows_cascades
     }
 
     pub(crate) fn spec(&self) -> &TableSpec {

@@ -9,9 +9,8 @@ use thalweg_core::mark::JobId;
 use thalweg_core::{Error, Result};
 
 use crate::binlog::stream::{created_at, executed_before, replica_uuid};
-use crate::captured::Captured;
 use crate::check::{self, ServerTable, Wanted};
-use crate::layout::{ServerColumn, TableLayout};
+use crate::layout::{ServerColumn, TableLayout, TableSpec};
 use crate::options::{Startup, TableOptions};
 use crate::position::{ServerPosition, TablePosition, TableState};
 use crate::pump::PumpConfig;
@@ -56,7 +55,23 @@ impl TableConfig {
     ) -> Result<TableLayout> {
         // Without a snapshot nothing is cut by the key, so it may be of any type.
         let key = if self.options.startup.has_snapshot() { primary_key } else { &[] };
-        Captured::layout(&self.source, &found.database, &found.table, columns, key, self.options.values.clone())
+        let place = |name: &String| {
+            let found = columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+            found.ok_or_else(|| {
+                let table = &self.source.def.name;
+                Error::checkpoint(format!("table {table}: key column \"{name}\" is not among its columns"))
+            })
+        };
+        let primary_key = key.iter().map(place).collect::<Result<Vec<_>>>()?;
+        TableLayout::new(TableSpec {
+            source: self.source.clone(),
+            database: found.database.clone(),
+            table: found.table.clone(),
+            columns,
+            primary_key,
+            allows_cascades: found.logs_cascades || self.options.ignore_cascades,
+            options: self.options.values.clone(),
+        })
     }
 
     fn wanted(&self) -> Wanted<'_> {

@@ -53,6 +53,7 @@ pub fn layout_of(database: &str, table: &str, declared: &[Column], columns: Vec<
         table: table.to_owned(),
         columns,
         primary_key: vec![0],
+        allows_cascades: false,
         options: ValueOptions::default(),
     };
     Arc::new(TableLayout::new(spec).expect("the declaration fits"))

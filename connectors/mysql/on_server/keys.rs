@@ -57,6 +57,7 @@ fn keys_are_the_same_both_ways_and_order_as_the_servers() {
                 table: table.clone(),
                 columns,
                 primary_key: vec![1, 2],
+                allows_cascades: false,
                 options: ValueOptions::default(),
             };
             let layout = Arc::new(TableLayout::new(spec).unwrap());

@@ -431,6 +431,7 @@ fn layout(table: &str, declared: &[Column], columns: Vec<ServerColumn>, zone: &s
         table: table.to_owned(),
         columns,
         primary_key: vec![0],
+        allows_cascades: false,
         options,
     };
     Arc::new(TableLayout::new(spec).unwrap_or_else(|e| panic!("{table}: {e}")))

@@ -183,6 +183,7 @@ impl Reader {
             table: String::from_utf8_lossy(map.table).into_owned(),
             columns,
             primary_key: if found.is_empty() { vec![] } else { vec![0] },
+            allows_cascades: false,
             options: ValueOptions { zero_dates: ZeroDates::Null, ..ValueOptions::default() },
         })?);
         self.layouts.insert(key, layout.clone());

@@ -271,6 +271,23 @@ fn a_ddl_that_the_columns_do_not_feel_is_passed() {
 }
 
 #[test]
+fn a_foreign_key_that_comes_while_a_table_is_read_is_passed_where_cascades_are_logged() {
+    let mut root = database("cascades");
+    root.run("CREATE TABLE parent (id BIGINT PRIMARY KEY)");
+    root.run("INSERT INTO parent VALUES (1), (2), (3)");
+    let mut job = job("cascades", &[]);
+    job.snapshot();
+    root.run("ALTER TABLE t ADD FOREIGN KEY (id) REFERENCES parent (id) ON DELETE CASCADE");
+    root.run("DELETE FROM parent WHERE id = 2");
+    let logged = root.rows("SHOW VARIABLES LIKE 'innodb_native_foreign_keys'").iter().any(|v| v[1] == "OFF");
+    if logged {
+        job.until_same(0, &mut root, ALL);
+    } else {
+        assert!(job.error().to_string().contains("foreign key"));
+    }
+}
+
+#[test]
 fn a_key_by_which_the_server_orders_nothing_stops_the_snapshot() {
     let mut root = database("dates");
     root.run("SET SESSION sql_mode = 'ALLOW_INVALID_DATES'");

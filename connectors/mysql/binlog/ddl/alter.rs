@@ -239,7 +239,10 @@ impl Altering<'_> {
         let acts = tokens.windows(3).any(|w| {
             w[0].is("ON") && (w[1].is("DELETE") || w[1].is("UPDATE")) && (w[2].is("CASCADE") || w[2].is("SET"))
         });
-        if acts { Err("was given a foreign key that changes its rows without events".to_owned()) } else { Ok(()) }
+        if acts && !self.layout.allows_cascades() {
+            return Err("was given a foreign key that changes its rows without events".to_owned());
+        }
+        Ok(())
     }
 
     fn drop(&mut self, tokens: &[Token]) -> Result<(), String> {

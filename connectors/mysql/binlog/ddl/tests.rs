@@ -6,6 +6,7 @@ use thalweg_core::SqlType;
 use thalweg_core::types::Column;
 
 use super::*;
+use crate::layout::TableSpec;
 use crate::testing::{layout_of, server_column};
 
 fn layouts() -> Vec<Arc<TableLayout>> {
@@ -39,9 +40,8 @@ fn layouts() -> Vec<Arc<TableLayout>> {
     vec![orders, customers, tags]
 }
 
-fn effect_of(database: &str, text: &str) -> Result<Effect> {
-    let layouts = layouts();
-    let query = Query {
+fn query<'a>(database: &'a str, text: &'a str) -> Query<'a> {
+    Query {
         thread_id: 1,
         error: 0,
         database: database.as_bytes(),
@@ -49,8 +49,12 @@ fn effect_of(database: &str, text: &str) -> Result<Effect> {
         sql_mode: 0,
         client_collation: 255,
         ddl_xid: None,
-    };
-    effect(&query, &Captured { layouts: &layouts, names_without_case: false })
+    }
+}
+
+fn effect_of(database: &str, text: &str) -> Result<Effect> {
+    let layouts = layouts();
+    effect(&query(database, text), &Captured { layouts: &layouts, names_without_case: false })
 }
 
 /// The columns of `orders` behind a statement: `name type, …`.
@@ -236,17 +240,22 @@ fn a_key_of_text_keeps_its_collation_only_if_the_statement_says_so() {
 }
 
 #[test]
+fn a_cascading_foreign_key_is_passed_where_its_changes_are_logged_or_not_wanted() {
+    let spec = TableSpec { allows_cascades: true, ..layouts()[0].spec().clone() };
+    let layouts = [Arc::new(TableLayout::new(spec).unwrap())];
+    for text in [
+        "ALTER TABLE orders ADD CONSTRAINT c FOREIGN KEY (id) REFERENCES x (a) ON DELETE CASCADE",
+        "ALTER TABLE orders ADD b INT REFERENCES x (a) ON UPDATE SET NULL",
+    ] {
+        effect(&query("shop", text), &Captured { layouts: &layouts, names_without_case: false }).unwrap();
+        assert!(effect_of("shop", text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn names_are_compared_as_the_server_compares_them() {
     let layouts = layouts();
-    let query = Query {
-        thread_id: 1,
-        error: 0,
-        database: b"SHOP",
-        text: b"TRUNCATE Orders",
-        sql_mode: 0,
-        client_collation: 255,
-        ddl_xid: None,
-    };
+    let query = query("SHOP", "TRUNCATE Orders");
     let effect = |names_without_case| effect(&query, &Captured { layouts: &layouts, names_without_case });
     assert!(effect(true).is_err());
     assert_eq!(effect(false).unwrap(), Effect::Nothing);

@@ -43,6 +43,8 @@ fn numbers() -> Vec<Case> {
         case("tinyint", &[TinyInt, SmallInt, Int, BigInt, decimal(3, 0), string.clone()], &["-128", "-1", "0", "127"]),
         case("tinyint unsigned", &[SmallInt, Int, BigInt, decimal(5, 2), string.clone()], &["0", "128", "255"]),
         case("tinyint(1)", &[Boolean, TinyInt, string.clone()], &["0", "1", "-1", "2"]),
+        // Newer servers forget the width of an unsigned one unless it is filled with zeros.
+        case("tinyint(1) unsigned zerofill", &[Boolean, SmallInt, string.clone()], &["0", "1", "2", "255"]),
         case("smallint", &[SmallInt, Int, BigInt, string.clone()], &["-32768", "-1", "0", "32767"]),
         case("smallint unsigned", &[Int, BigInt, string.clone()], &["0", "32768", "65535"]),
         case("mediumint", &[Int, BigInt, string.clone()], &["-8388608", "-1", "0", "8388607"]),

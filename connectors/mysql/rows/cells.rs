@@ -275,7 +275,7 @@ impl Cells {
     fn put_rare(&mut self, raw: Raw<'_>, meaning: &Meaning) -> Result<(), Why> {
         match (&mut self.values, raw) {
             (Values::Boolean(v), Raw::Int(value)) => v.push(value != 0),
-            (Values::Boolean(v), Raw::Bits(value)) => v.push(value != 0),
+            (Values::Boolean(v), Raw::Unsigned(value) | Raw::Bits(value)) => v.push(value != 0),
             (Values::TinyInt(v), Raw::Int(value)) => v.push(narrow(value)?),
             (Values::SmallInt(v), Raw::Int(value)) => v.push(narrow(value)?),
             (Values::SmallInt(v), Raw::Unsigned(value)) => v.push(narrow(value)?),

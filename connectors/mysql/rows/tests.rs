@@ -82,6 +82,19 @@ fn an_update_takes_a_row_and_gives_one() {
 }
 
 #[test]
+fn an_unsigned_tinyint_of_width_1_is_a_boolean() {
+    let declared = [Column::new("id", SqlType::BigInt, false), Column::new("is_new", SqlType::Boolean, true)];
+    let columns = vec![server_column("id", "bigint"), server_column("is_new", "tinyint(1) unsigned")];
+    let layout = layout_of("shop", "flags", &declared, columns);
+    let map = table_map_event("shop", "flags", &[(column_code::LONGLONG, &[]), (column_code::TINY, &[])]);
+    let rows: Vec<u8> =
+        [0, 1, 255].iter().flat_map(|flag| [&[0][..], &7_i64.to_le_bytes(), &[*flag]].concat()).collect();
+    let changes = read(&layout, &map, &rows_event(code::WRITE_ROWS, 2, &rows)).unwrap();
+    let flags = arrow::array::AsArray::as_boolean(changes.batch.column(1)).clone();
+    assert_eq!(flags, arrow::array::BooleanArray::from(vec![false, true, true]));
+}
+
+#[test]
 fn rows_that_lack_columns_are_refused() {
     let (layout, map) = orders();
     let mut rows = rows_event(code::WRITE_ROWS, 5, &order(1));

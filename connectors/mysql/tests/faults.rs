@@ -9,7 +9,7 @@ mod writer;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -159,6 +159,8 @@ struct Name {
     target: Arc<AtomicU16>,
     /// Connections made before this was raised carry nothing any more, and do not end.
     frozen: Arc<AtomicBool>,
+    /// Bytes that servers may still send; the connection that sends more is cut, once.
+    left: Arc<AtomicI64>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -167,8 +169,8 @@ impl Name {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (target, open) = (Arc::new(AtomicU16::new(server.port())), Arc::new(Mutex::new(vec![])));
-        let frozen = Arc::new(AtomicBool::new(false));
-        let (to, list, cold) = (target.clone(), open.clone(), frozen.clone());
+        let (frozen, left) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(i64::MAX)));
+        let (to, list, cold, budget) = (target.clone(), open.clone(), frozen.clone(), left.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", to.load(Ordering::Relaxed))) else { continue };
@@ -176,26 +178,28 @@ impl Name {
                 let cold = if cold.load(Ordering::Relaxed) { Arc::default() } else { cold.clone() };
                 let ends = [client.try_clone().unwrap(), server.try_clone().unwrap()];
                 list.lock().unwrap().extend(ends);
-                for (mut from, mut into) in
-                    [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
+                for (mut from, mut into, is_server) in
+                    [(client.try_clone().unwrap(), server.try_clone().unwrap(), false), (server, client, true)]
                 {
-                    let cold = cold.clone();
+                    let (cold, budget) = (cold.clone(), budget.clone());
                     std::thread::spawn(move || {
                         let mut buffer = [0; 16 * 1024];
                         while let Ok(n @ 1..) = from.read(&mut buffer) {
                             while cold.load(Ordering::Relaxed) {
                                 std::thread::sleep(Duration::from_millis(20));
                             }
-                            if into.write_all(&buffer[..n]).is_err() {
+                            let is_over =
+                                is_server && (0..n as i64).contains(&budget.fetch_sub(n as i64, Ordering::Relaxed));
+                            if is_over || into.write_all(&buffer[..n]).is_err() {
                                 break;
                             }
                         }
-                        let _ = into.shutdown(Shutdown::Both);
+                        let _ = (into.shutdown(Shutdown::Both), from.shutdown(Shutdown::Both));
                     });
                 }
             }
         });
-        Name { port, target, frozen, open }
+        Name { port, target, frozen, left, open }
     }
 
     fn point_at(&self, server: &Mysqld) {
@@ -257,6 +261,34 @@ fn a_connection_that_is_silent_is_a_lost_one() {
 }
 
 #[test]
+fn a_connection_is_lost_within_a_compressed_transaction() {
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db; SET SESSION binlog_transaction_compression = ON, cte_max_recursion_depth = 100000");
+    root.run("CREATE TABLE db.docs (id BIGINT PRIMARY KEY, doc LONGTEXT)");
+    let name = Name::of(&server);
+    let port = name.port.to_string();
+    let docs = [("id", SqlType::BigInt), ("doc", SqlType::STRING)];
+    let mut job = Job::start(&[table(&server, "db", "docs", &docs, &[("port", port.as_str())])], "cut").unwrap();
+    job.limits = (500, 1 << 20);
+    job.snapshot();
+    job.stop();
+    // What is random stays large.
+    root.run("INSERT INTO db.docs WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 4000) SELECT i, HEX(RANDOM_BYTES(1000)) FROM n");
+    let cut = || name.left.store(1 << 20, Ordering::Relaxed);
+    cut();
+    job.tick_of(2).unwrap();
+    assert!(name.left.load(Ordering::Relaxed) < 0, "nothing was cut");
+    job.stop();
+    let rows = job.fold.rows.len();
+    assert!((1..4000).contains(&rows), "{rows} rows of a part");
+    // And again while that part is skipped.
+    cut();
+    job.until_same(0, &mut root, "SELECT id, doc FROM db.docs");
+    assert!(name.left.load(Ordering::Relaxed) < 0, "nothing was cut");
+}
+
+#[test]
 fn lost_connections_are_counted_anew_behind_what_was_read_compressed() {
     let server = Mysqld::start(&[]);
     let mut root = server.session();
@@ -315,8 +347,8 @@ fn a_server_that_lacks_what_was_read_is_an_error_that_lists_it() {
     job.snapshot();
     name.point_at(&other);
     let said = job.error().to_string();
-    let uuid = server.session().value("SELECT @@server_uuid");
-    assert!(said.contains("lacks transactions") && said.contains(&uuid), "{said}");
+    let read = server.session().value("SELECT @@GLOBAL.gtid_executed");
+    assert!(said.contains(&format!("lacks transactions that were read before: {read}")), "{said}");
 }
 
 #[test]
@@ -362,6 +394,73 @@ fn wrong_settings_are_named_with_the_statement_that_cures() {
     job.snapshot();
     root.run("INSERT INTO db.t VALUES (1, 1, 'logged')");
     job.until_same(0, &mut root, ALL);
+}
+
+#[test]
+fn settings_of_the_server_change_no_value() {
+    let server = Mysqld::start(&[
+        "--default-time-zone=+05:00",
+        "--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT,HIGH_NOT_PRECEDENCE,IGNORE_SPACE,NO_UNSIGNED_SUBTRACTION",
+        "--character-set-server=latin1",
+        "--transaction-isolation=READ-UNCOMMITTED",
+        "--autocommit=OFF",
+        "--binlog-checksum=NONE",
+    ]);
+    let mut root = server.session();
+    root.run("SET SESSION autocommit = ON");
+    root.run("CREATE DATABASE db");
+    root.run("CREATE TABLE db.t (id CHAR(12) PRIMARY KEY, name VARCHAR(40), at TIMESTAMP(3) NULL, clock DATETIME(3), n INT UNSIGNED)");
+    let values = r"'2024-02-29 12:34:56.789', '2024-02-29 12:34:56.789', 7)";
+    let names = [r"back\slash", "double\"quote", "it''s", "pipe||", "ä€"];
+    let rows = names.iter().enumerate().map(|(i, name)| format!("('k{i}', '{name}', {values}"));
+    root.run(&format!("INSERT INTO db.t VALUES {}", rows.collect::<Vec<_>>().join(", ")));
+    let columns = [
+        ("id", SqlType::Char(12)),
+        ("name", SqlType::STRING),
+        ("at", SqlType::TimestampLtz(3)),
+        ("clock", SqlType::Timestamp(3)),
+        ("n", SqlType::BigInt),
+    ];
+    let small = [("scan.incremental.snapshot.chunk.size", "2")];
+    let mut job = Job::start(&[table(&server, "db", "t", &columns, &small)], "odd").unwrap();
+    job.snapshot();
+    let selected = job.fold.of(0);
+    assert_eq!(selected.len(), names.len());
+    for (row, name) in selected.iter().zip(names) {
+        let name = name.replace("''", "'");
+        // The moment was written in the server's zone.
+        let fits = row.contains(&format!(" | {name} | 2024-02-29T07:34:56.789")) && row.contains("T12:34:56.789");
+        assert!(fits && row.starts_with('k') && !row.contains("  "), "{row}");
+    }
+    // Taken away by the log with the very values that the snapshot gave.
+    for alters in [
+        "UPDATE db.t SET n = n + 1",
+        "DELETE FROM db.t",
+        "INSERT INTO db.t VALUES ('k', 'k', NOW(3), NOW(3), 1)",
+        // The log goes on in another file, with checksums.
+        "SET GLOBAL binlog_checksum = CRC32",
+        "INSERT INTO db.t VALUES ('l', 'l', NULL, NULL, 2)",
+    ] {
+        root.run(alters);
+        job.until_same(0, &mut root, "SELECT TRIM(id), name, CONCAT(DATE_FORMAT(CONVERT_TZ(at, '+05:00', '+00:00'), '%Y-%m-%dT%H:%i:%s.'), LPAD(MICROSECOND(at) DIV 1000, 3, '0'), 'Z'), CONCAT(DATE_FORMAT(clock, '%Y-%m-%dT%H:%i:%s.'), LPAD(MICROSECOND(clock) DIV 1000, 3, '0')), n FROM db.t");
+    }
+}
+
+#[test]
+fn names_are_without_case_where_the_server_has_them_so() {
+    let server = Mysqld::start(&["--lower-case-table-names=1", "--binlog-do-db=DB"]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE Db");
+    fill(&mut root, "DB.T", Keys::Number, 10);
+    let mut job = Job::start(&[table(&server, "dB", "T", &columns(), &[])], "case").unwrap();
+    job.snapshot();
+    root.run("ALTER TABLE DB.T ADD COLUMN later INT FIRST");
+    root.run("INSERT INTO Db.T (id, n, name) VALUES (100, 1, 'x')");
+    root.run("DELETE FROM dB.t WHERE id < 5");
+    job.until_same(0, &mut root, ALL);
+    root.run("TRUNCATE TABLE DB.T");
+    let e = job.error().to_string();
+    assert!(e.contains("db.t was emptied") && e.contains("binlog binlog."), "{e}");
 }
 
 #[test]

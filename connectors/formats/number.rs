@@ -1,5 +1,7 @@
 //! Numbers from text and to text, without a detour over strings.
 
+use std::fmt::LowerExp;
+
 use arrow::datatypes::i256;
 
 /// Why a text is not such a number.
@@ -196,6 +198,28 @@ pub fn parse_float<T: std::str::FromStr + Into<f64> + Copy>(text: &[u8]) -> Resu
     if value.is_finite() || !text.iter().any(u8::is_ascii_digit) { Ok(parsed) } else { Err(NotA::InRange) }
 }
 
+/// Appends a finite FLOAT or DOUBLE in the form of Java's `toString`: `100.0`, `1.0E10`, `1.0E-5`. The digits are those of
+/// Java 19 and later: as few as tell the value from its neighbours, but two where one would do.
+pub fn write_float<T: ryu::Float + Into<f64> + LowerExp>(value: T, out: &mut Vec<u8>) {
+    let magnitude: f64 = value.into().abs();
+    // Ryu's form is the same in this range, and it is faster.
+    if magnitude == 0.0 || (1e-3..1e7).contains(&magnitude) {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        write_scientific(value, out);
+    }
+}
+
+#[cold]
+fn write_scientific(value: impl LowerExp, out: &mut Vec<u8>) {
+    let mut text = format!("{value:e}");
+    if !text.contains('.') {
+        // The nearest of two digits: 4.9E-324, where 5E-324 would do.
+        text = format!("{value:.1e}");
+    }
+    out.extend(text.bytes().map(|c| if c == b'e' { b'E' } else { c }));
+}
+
 /// How decimals are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DecimalForm {
@@ -312,6 +336,47 @@ mod tests {
         assert_eq!(show(1, 6, DecimalForm::Java), "0.000001");
         assert_eq!(show(0, 10, DecimalForm::Java), "0E-10");
         assert_eq!(show(7, 0, DecimalForm::Java), "7");
+    }
+
+    #[test]
+    fn floats_print_as_in_java() {
+        fn show<T: ryu::Float + Into<f64> + LowerExp>(value: T) -> String {
+            let mut out = vec![];
+            write_float(value, &mut out);
+            String::from_utf8(out).unwrap()
+        }
+        for (value, java) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (100.0, "100.0"),
+            (9_999_999.0, "9999999.0"),
+            (1e7, "1.0E7"),
+            (-1e10, "-1.0E10"),
+            (1.5e10, "1.5E10"),
+            (123_456_789.125, "1.23456789125E8"),
+            (1e23, "1.0E23"),
+            (0.001, "0.001"),
+            (0.000_999, "9.99E-4"),
+            (1e-5, "1.0E-5"),
+            (f64::MAX, "1.7976931348623157E308"),
+            (f64::MIN_POSITIVE, "2.2250738585072014E-308"),
+            (f64::from_bits(1), "4.9E-324"),
+            (f64::from_bits(2), "9.9E-324"),
+            (f64::from_bits(4), "2.0E-323"),
+        ] {
+            assert_eq!(show(value), java);
+        }
+        for (value, java) in [
+            (0.1f32, "0.1"),
+            (16_777_216.0, "1.6777216E7"),
+            (1e10, "1.0E10"),
+            (1e-3, "0.001"),
+            (f32::MAX, "3.4028235E38"),
+            (f32::MIN_POSITIVE, "1.1754944E-38"),
+            (f32::from_bits(1), "1.4E-45"),
+        ] {
+            assert_eq!(show(value), java);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use thalweg_core::{Error, Result, SqlType};
 
 use super::Rules;
 use crate::bad_row::shorten;
-use crate::number::{DecimalForm, write_decimal128, write_decimal256};
+use crate::number::{DecimalForm, write_decimal128, write_decimal256, write_float};
 use crate::time::{Standard, write_date, write_time, write_timestamp};
 use crate::view::{CellsOf, View};
 use crate::{base64, only_inserts, physical};
@@ -167,7 +167,7 @@ fn write_scalar(cells: &CellsOf<'_>, row: usize, out: &mut Vec<u8>) {
         ($values:expr) => {{
             let value = $values[row];
             if value.is_finite() {
-                out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+                write_float(value, out);
             } else if value.is_nan() {
                 out.extend_from_slice(b"NaN");
             } else {

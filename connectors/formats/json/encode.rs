@@ -7,7 +7,7 @@ use thalweg_core::table::TableDef;
 use thalweg_core::{Error, Result, SqlType};
 
 use crate::base64;
-use crate::number::{DecimalForm, write_decimal128, write_decimal256};
+use crate::number::{DecimalForm, write_decimal128, write_decimal256, write_float};
 use crate::physical;
 use crate::time::{Standard, write_date, write_time, write_timestamp};
 use crate::view::{CellsOf, View};
@@ -108,7 +108,7 @@ fn write_value(cells: &CellsOf<'_>, row: usize, rules: &WriteRules, out: &mut Ve
         ($values:expr) => {{
             let value = $values[row];
             if value.is_finite() {
-                out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+                write_float(value, out);
             } else if value.is_nan() {
                 out.extend_from_slice(b"\"NaN\"");
             } else {
@@ -189,7 +189,8 @@ fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(b'"');
 }
 
-/// 0: stands as it is; `u`: as \u00XX; else the letter behind the backslash.
+/// 0: stands as it is; `u`: as \u00XX; `p`: the first byte of a character that is a pair of them; else the letter behind
+/// the backslash.
 const ESCAPES: [u8; 256] = {
     let mut table = [0u8; 256];
     let mut i = 0;
@@ -204,9 +205,16 @@ const ESCAPES: [u8; 256] = {
     table[0x0d] = b'r';
     table[b'"' as usize] = b'"';
     table[b'\\' as usize] = b'\\';
+    let mut i = 0xf0;
+    while i < 0xf5 {
+        table[i] = b'p';
+        i += 1;
+    }
     table
 };
 
+/// A text in quotes, byte for byte as Flink's formats write it: hash and key of a message are made of these bytes. Jackson,
+/// which they use, writes characters beyond U+FFFF as a pair of escapes, and hexadecimal digits in upper case.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     out.push(b'"');
@@ -218,14 +226,26 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
         }
         out.extend_from_slice(&bytes[from..i]);
         from = i + 1;
-        if escape == b'u' {
-            out.extend_from_slice(format!("\\u{byte:04x}").as_bytes());
-        } else {
-            out.extend_from_slice(&[b'\\', escape]);
+        match escape {
+            b'u' => write_unit(u16::from(*byte), out),
+            b'p' => {
+                if let Some(c) = text[i..].chars().next() {
+                    c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| write_unit(*unit, out));
+                    from = i + c.len_utf8();
+                }
+            }
+            letter => out.extend_from_slice(&[b'\\', letter]),
         }
     }
     out.extend_from_slice(&bytes[from..]);
     out.push(b'"');
+}
+
+/// `\uXXXX`
+fn write_unit(unit: u16, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.extend_from_slice(b"\\u");
+    out.extend([12, 8, 4, 0].map(|shift| DIGITS[usize::from(unit >> shift & 0xf)]));
 }
 
 /// Every row as a record; inserts only.

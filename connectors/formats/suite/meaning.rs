@@ -295,6 +295,26 @@ fn an_update_is_written_with_before_and_after() {
 }
 
 #[test]
+fn records_have_the_bytes_that_flink_writes() {
+    let columns = [("s", SqlType::STRING), ("d", SqlType::Double), ("f", SqlType::Float)];
+    let t = table(&columns, &[]);
+    let text =
+        "{\"s\":\"\u{1f}\u{7f}é€😂/\\\"\u{ffff}\u{10ffff}\\n\",\"d\":1e10,\"f\":\"NaN\"}\n{\"d\":1e-5,\"f\":100}\n";
+    let text = text.replace('\u{1f}', "\\u001f");
+    let batch = decode(&t, "json", text.as_bytes()).unwrap().batch;
+    let written = String::from_utf8(encode(&t, "json", &batch)).unwrap();
+    let expected = concat!(
+        "{\"s\":\"\\u001F\u{7f}é€\\uD83D\\uDE02/\\\"\u{ffff}\\uDBFF\\uDFFF\\n\",\"d\":1.0E10,\"f\":\"NaN\"}\n",
+        "{\"s\":null,\"d\":1.0E-5,\"f\":100.0}\n"
+    );
+    assert_eq!(written, expected);
+    same(&batch, &decode(&t, "json", written.as_bytes()).unwrap().batch);
+    let numbers = table(&[("d", SqlType::Double), ("f", SqlType::Float)], &[]);
+    let batch = decode(&numbers, "csv", b"1e10,NaN\n1e-5,100\n").unwrap().batch;
+    assert_eq!(String::from_utf8(encode(&numbers, "csv", &batch)).unwrap(), "1.0E10,NaN\n1.0E-5,100.0\n");
+}
+
+#[test]
 fn decimals_are_plain_numbers_only_if_asked() {
     let columns = [("n", decimal(20, 10))];
     let batch = decode(&table(&columns, &[]), "json", b"{\"n\":0.00000012}").unwrap().batch;

@@ -81,6 +81,7 @@ impl Connector for Accounts {
             bounded: false,
             metadata: vec![],
             unstable_metadata: vec![],
+            note: None,
         })
     }
 

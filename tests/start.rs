@@ -63,6 +63,7 @@ impl Connector for Growing {
             bounded: true,
             metadata: vec![],
             unstable_metadata: vec![],
+            note: None,
         })
     }
 

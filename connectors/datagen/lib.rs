@@ -55,6 +55,7 @@ impl Connector for Datagen {
             bounded: plan.rows.is_some(),
             metadata: vec![],
             unstable_metadata: vec![],
+            note: None,
         })
     }
 

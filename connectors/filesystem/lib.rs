@@ -62,6 +62,7 @@ impl Connector for Filesystem {
             changelog,
             bounded: options.monitor_interval.is_none(),
             metadata,
+            note: None,
         })
     }
 

@@ -72,6 +72,9 @@ fn source_info(flavor: Flavor, table: &TableDef) -> Result<SourceInfo> {
     let mut variant: BTreeMap<String, String> = given.map(|(k, v)| (k.clone(), v.clone())).collect();
     variant.insert("servers".to_owned(), options.servers());
     let metadata = columns::readable();
+    let counts_twice = changelog == ChangelogMode::Retract && table.primary_key.is_empty();
+    let note = counts_twice
+        .then(|| "events that come twice count twice; with PRIMARY KEY (…) NOT ENFORCED they count once".to_owned());
     Ok(SourceInfo {
         identity: BTreeMap::from([("topic".to_owned(), options.topics.join(";"))]),
         variant,
@@ -83,6 +86,7 @@ fn source_info(flavor: Flavor, table: &TableDef) -> Result<SourceInfo> {
         changelog,
         bounded: options.end != End::Never,
         metadata,
+        note,
     })
 }
 

@@ -57,6 +57,7 @@ impl Connector for MysqlCdc {
             bounded: options.startup == crate::options::Startup::Snapshot,
             metadata: metadata_columns(),
             unstable_metadata: vec!["op_ts".to_owned()],
+            note: None,
         })
     }
 

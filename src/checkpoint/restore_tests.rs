@@ -63,6 +63,7 @@ fn source(b: &mut GraphBuilder, def: TableDef, columns: Vec<usize>, append_only:
         unstable_metadata: vec![],
         key_guaranteed: true,
         rows: vec![],
+        note: None,
     }];
     b.add(OperatorSpec::Source(SourceSpec { connector: "filesystem".into(), group: None, tables }), vec![]).unwrap()
 }

@@ -63,6 +63,8 @@ pub struct SourceInfo {
     pub metadata: Vec<Column>,
     /// Metadata keys whose value of a -1 row may differ from that of its +1 row.
     pub unstable_metadata: Vec<String>,
+    /// What EXPLAIN says of the table, for whoever relies on its answers.
+    pub note: Option<String>,
 }
 
 /// What a connector says of a table as a sink.

@@ -66,6 +66,11 @@ impl Tree<'_> {
         if self.options.verbose {
             self.details(node, edge, &bar);
         }
+        if let OperatorSpec::Source(s) = &node.spec {
+            let tables = edge.map_or(&s.tables[..], |e| std::slice::from_ref(&s.tables[e.output]));
+            let notes = tables.iter().filter_map(|t| t.note.as_ref());
+            self.lines.extend(notes.map(|note| (format!("{bar}note {note}"), None)));
+        }
         let name_width = node.state.iter().map(|t| t.name.chars().count()).max().unwrap_or(0);
         for table in &node.state {
             let text = self.state(table, name_width);

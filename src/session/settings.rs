@@ -157,6 +157,11 @@ pub struct Settings {
 impl Settings {
     /// Sets one; an unknown name or a bad value is an error that names it.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        if key == "table.exec.source.cdc-events-duplicate" {
+            return Err(Error::option(format!("'{key}' is no setting of the session here")).note(
+                "a kafka table with a primary key counts events that come twice once, unless it has the option 'scan.cdc-events-duplicate' = 'false'",
+            ));
+        }
         let one = BTreeMap::from([(key.to_owned(), value.to_owned())]);
         Options::check(&one, SETTINGS, "the session")?;
         let positive = ["parallelism.default", "pipeline.max-parallelism", "execution.checkpointing.num-retained"];

@@ -45,6 +45,9 @@ pub struct SourceTableSpec {
     pub key_guaranteed: bool,
     /// The rows, for connector `values`.
     pub rows: Vec<Vec<Literal>>,
+    /// What EXPLAIN says of it; enters no id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Name of the hidden order column.

@@ -130,6 +130,7 @@ pub fn source(builder: &mut GraphBuilder, source: &TestSource<'_>) -> Edge {
         unstable_metadata: vec![],
         key_guaranteed: !source.key.is_empty(),
         rows: vec![],
+        note: None,
     };
     let spec = OperatorSpec::Source(SourceSpec { connector: "test".to_owned(), tables: vec![table], group: None });
     let from = builder.add(spec, vec![]).unwrap();

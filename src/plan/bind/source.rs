@@ -84,6 +84,7 @@ impl Binder<'_> {
                 unstable_metadata: vec![],
                 key_guaranteed: true,
                 rows: vec![],
+                note: None,
                 columns,
                 def,
             };
@@ -108,6 +109,7 @@ impl Binder<'_> {
             bounded: info.bounded,
             unstable_metadata: info.unstable_metadata,
             rows: vec![],
+            note: info.note,
             def: masked(&def, self),
         };
         let connector = def.option("connector").unwrap_or_default().to_owned();

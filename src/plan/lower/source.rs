@@ -154,6 +154,7 @@ impl Lowering {
             unstable_metadata: vec![],
             key_guaranteed: false,
             rows: rows.to_vec(),
+            note: None,
             def,
         };
         let spec = SourceSpec { connector: VALUES.to_owned(), group: None, tables: vec![table] };

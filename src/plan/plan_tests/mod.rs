@@ -35,6 +35,7 @@ impl Connectors for Fake {
             bounded: table.option("bounded") == Some("true"),
             metadata: vec![Column::new("op_ts", SqlType::TimestampLtz(3), true)],
             unstable_metadata: vec!["op_ts".to_owned()],
+            note: table.option("note").map(str::to_owned),
         })
     }
 
@@ -94,6 +95,7 @@ pub const TABLES: &str = "
     CREATE TABLE keyed (id INT, x INT, s STRING, PRIMARY KEY (id) NOT ENFORCED)
       WITH ('connector' = 'fake', 'mode' = 'retract', 'bounded' = 'true');
     CREATE TABLE logged (id INT, x INT, s STRING) WITH ('connector' = 'fake', 'bounded' = 'true');
+    CREATE TABLE noted (v INT) WITH ('connector' = 'fake', 'mode' = 'retract', 'note' = 'mind this');
     CREATE VIEW big_orders AS SELECT id, customer_id, amount FROM orders WHERE amount > 100;
     CREATE VIEW named (x, y) AS SELECT id, name FROM customers;
 ";

@@ -238,6 +238,19 @@ fn upserts_are_normalized() {
 }
 
 #[test]
+fn what_a_connector_notes_of_a_source_is_explained() {
+    check(
+        "SELECT v FROM noted",
+        "
+        Result
+        ▲ changes · by hash(v)
+        └ Source noted (fake) v
+            note mind this
+            state positions",
+    );
+}
+
+#[test]
 fn a_sink_s_key_is_kept_by_what_stands_before_it() {
     // Rows that only come: the last to arrive.
     let last = titles("INSERT INTO out_upsert SELECT user_id, kind FROM events");

@@ -59,7 +59,7 @@ pub fn consumer(options: &KafkaOptions, group: &str) -> Settings {
     s
 }
 
-/// The only way in which librdkafka says that a topic was deleted and made anew is a line of its log; see `client::on_log`.
+/// The only way in which librdkafka says that a topic was deleted and made anew is a line of its log; see `client::heard`.
 fn topic_watch(s: &mut Settings) {
     let debug = match s.get("debug") {
         Some(user) => format!("{user},metadata"),

@@ -23,6 +23,25 @@ fn a_bounded_read_ends_where_the_topic_ended_when_it_began() {
 }
 
 #[test]
+fn several_topics_are_read_as_one_table() {
+    let kafka = Kafka::shared();
+    let (a, b) = (kafka.topic("several-a", 2, &[]), kafka.topic("several-b", 1, &[]));
+    kafka.produce(&a, &[to(0, r#"{"i":1}"#), to(1, r#"{"i":2}"#)]);
+    kafka.produce(&b, &[to(0, r#"{"i":3}"#)]);
+    let columns = "(i INT, topic STRING METADATA VIRTUAL, p INT METADATA FROM 'partition' VIRTUAL)";
+    let read =
+        |topics: &str| format!("CREATE TABLE t {columns} {}; SELECT i, topic, p FROM t;", kafka.with(topics, ALL));
+    assert_eq!(rows(&read(&format!("{a};{b}"))), [format!("1,{a},0"), format!("2,{a},1"), format!("3,{b},0")]);
+    let e = refused(&read(&format!("{a};no-such-topic")));
+    assert!(e.contains("topic no-such-topic") && e.contains("kafka-topics --create"), "{e}");
+    let e = refused(&format!(
+        "CREATE TABLE t {columns} {}; INSERT INTO t VALUES (1);",
+        kafka.with(&format!("{a};{b}"), ALL)
+    ));
+    assert!(e.contains("names 2 topics"), "{e}");
+}
+
+#[test]
 fn metadata_and_keys_become_columns() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("metadata", 2, &[]);
@@ -95,6 +114,50 @@ fn reading_begins_where_the_options_say() {
     assert!(e.contains("has no offset of partition 0") && e.contains("earliest-offset"), "{e}");
     let group = "'properties.group.id' = 'new-group', 'properties.auto.offset.reset' = 'earliest'";
     assert_eq!(rows(&read(&format!("{group}, {end}"))), ["0", "1", "2", "3"]);
+}
+
+#[test]
+fn a_group_s_offsets_say_where_reading_begins_and_where_it_ends() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("group", 2, &[]);
+    let messages: Vec<String> = (0..8).map(|i| format!(r#"{{"i":{i}}}"#)).collect();
+    kafka.produce(&topic, &(0..).zip(&messages).map(|(i, m)| to(i / 4, m)).collect::<Vec<_>>());
+    let read = |more: &str| {
+        let table = kafka.with(&topic, &format!("'format' = 'json', 'properties.group.id' = 'mine-{topic}', {more}"));
+        format!("CREATE TABLE t (i INT) {table}; SELECT i FROM t;")
+    };
+    kafka.commit(&format!("mine-{topic}"), &topic, 1, 3);
+    let from = "'scan.startup.mode' = 'group-offsets', 'scan.bounded.mode' = 'latest-offset'";
+    let e = refused(&read(from));
+    assert!(e.contains("has no offset of partition 0"), "{e}");
+    assert_eq!(rows(&read(&format!("{from}, 'properties.auto.offset.reset' = 'latest'"))), ["7"]);
+    kafka.commit(&format!("mine-{topic}"), &topic, 0, 2);
+    assert_eq!(rows(&read(from)), ["2", "3", "7"]);
+    let until = "'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'group-offsets'";
+    assert_eq!(rows(&read(until)), ["0", "1", "4", "5", "6"]);
+}
+
+#[test]
+fn offsets_of_checkpoints_are_committed_to_the_group_and_a_restart_does_not_look_at_them() {
+    let kafka = Kafka::shared();
+    let (from, target) = (kafka.topic("lag", 1, &[]), kafka.topic("lag-to", 1, &[]));
+    let group = format!("lag-{from}");
+    let read = format!("'format' = 'json', 'scan.startup.mode' = 'earliest-offset', 'properties.group.id' = '{group}'");
+    let job = Job::new(&format!(
+        "CREATE TABLE source (i INT) {}; CREATE TABLE target (i INT) {}; INSERT INTO target SELECT i FROM source;",
+        kafka.with(&from, &read),
+        kafka.with(&target, "'format' = 'json'"),
+    ));
+    let mut engine = job.run(1).start();
+    kafka.produce(&from, &[to(0, r#"{"i":0}"#), to(0, r#"{"i":1}"#)]);
+    engine.wait_until("offset", |_| kafka.committed(&group, &from, 0).is_some_and(|(offset, _)| offset == 2));
+    engine.wait_until("rows", |_| values(kafka, &target).len() == 2);
+    engine.kill();
+    kafka.commit(&group, &from, 0, 0);
+    let mut engine = job.run(1).start();
+    kafka.produce(&from, &[to(0, r#"{"i":2}"#)]);
+    engine.wait_until("row", |_| values(kafka, &target).len() >= 3);
+    assert_eq!(values(kafka, &target), [r#"{"i":0}"#, r#"{"i":1}"#, r#"{"i":2}"#]);
 }
 
 #[test]
@@ -182,6 +245,19 @@ fn what_is_missing_or_forbidden_is_said_at_the_start() {
          SELECT i FROM t;"
     ));
     assert!(e.contains("127.0.0.1:1") && e.contains("refused"), "{e}");
+    // The same of a target.
+    let write = |with: &str| {
+        let job = Job::new(&format!(
+            "CREATE TABLE source (i INT) WITH ('connector' = 'datagen', 'number-of-rows' = '3');
+             CREATE TABLE target (i INT) {with};
+             INSERT INTO target SELECT i FROM source;"
+        ));
+        job.run(1).fails()
+    };
+    let api_timeout = "'format' = 'json', 'properties.default.api.timeout.ms' = '2000'";
+    write(&kafka.with("no-such-topic", "'format' = 'json'")).says(&["no-such-topic", "kafka-topics --create"]);
+    let nowhere = kafka.with("a", api_timeout).replace(&kafka.address, "127.0.0.1:1");
+    write(&nowhere).says(&["127.0.0.1:1", "refused"]);
 }
 
 #[test]
@@ -282,6 +358,12 @@ fn credentials_and_rights_are_checked_at_the_start_and_passwords_never_shown() {
             with("writer", "writer-secret", &format!("'format' = 'json', 'sink.delivery-guarantee' = '{guarantee}'"))
         ))
     };
+    let job = write("exactly-once");
+    let script = std::fs::read_to_string(&job.script).unwrap();
+    std::fs::write(&job.script, script.replace("writer-secret", "wrong-secret")).unwrap();
+    let ended = job.run(1).fails();
+    ended.says(&["uthentication", "properties.sasl"]);
+    assert!(!ended.stderr.contains("wrong-secret"), "{ended}");
     grant("writer", &["Write", "Describe", "Read"], &["--topic", &topic]);
     let ended = write("exactly-once").run(1).fails();
     ended.says(&["--transactional-id"]);

@@ -123,6 +123,43 @@ fn a_topic_that_is_deleted_while_the_job_runs_is_named() {
 }
 
 #[test]
+fn a_topic_that_takes_less_than_when_a_row_was_staged_names_the_row() {
+    let kafka = Kafka::shared();
+    let (from, target) = (kafka.topic("lowered", 1, &[]), kafka.topic("lowered-to", 2, &[]));
+    let job = Job::new(&format!(
+        "CREATE TABLE source (k INT, v STRING) {};
+         CREATE TABLE target (k INT, v STRING) {};
+         INSERT INTO target SELECT k, v FROM source;",
+        kafka.with(&from, "'format' = 'json', 'scan.startup.mode' = 'earliest-offset'"),
+        kafka.with(
+            &target,
+            "'value.format' = 'json', 'key.format' = 'json', 'key.fields' = 'k', 'properties.compression.type' = 'none'"
+        ),
+    ));
+    let value = |k: i32, bytes: usize| format!(r#"{{"k":{k},"v":"{}"}}"#, "x".repeat(bytes));
+    let is_there = |k: i32| {
+        let key = format!(r#"{{"k":{k}}}"#);
+        kafka.read(&target).iter().any(|m| m.key.as_ref() == Some(&key))
+    };
+    let mut engine = job.run(1).start();
+    kafka.produce(&from, &[to(0, &value(1, 10))]);
+    assert!(engine.wait_until("row", |_| is_there(1)), "{}", engine.stderr_so_far());
+    kafka.set(&target, "max.message.bytes", "1000");
+    let large = "x".repeat(2_000);
+    kafka.wait_until_it_takes(false, &target, to(0, &large));
+    kafka.produce(&from, &[to(0, &value(2, 2_000))]);
+    let ended = engine.wait();
+    assert_eq!(ended.status.code(), Some(1), "{ended}");
+    ended.says(&[&target, r#"key {"k":2}"#, "max.message.bytes was lowered", "start the job again"]);
+    assert!(!is_there(2));
+    // What is staged goes out when it can.
+    kafka.set(&target, "max.message.bytes", "100000");
+    kafka.wait_until_it_takes(true, &target, to(0, &large));
+    let mut engine = job.run(1).start();
+    assert!(engine.wait_until("row", |_| is_there(2)), "{}", engine.stderr_so_far());
+}
+
+#[test]
 fn a_topic_that_grows_keeps_its_keys_where_they_are() {
     let kafka = Kafka::shared();
     let follow = Follow::new(kafka, &kafka.address, "grows");

@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use rdkafka::ClientConfig;
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::topic_partition_list::Offset;
 
 /// Longer than anything here takes on a busy machine.
@@ -135,6 +137,39 @@ impl Kafka {
         let new = NewPartitions::new(name, partitions);
         block_on(self.admin().create_partitions([&new], &AdminOptions::new())).expect("the broker answers");
         self.wait_for(name, |found| found == Some(partitions));
+    }
+
+    /// Gives a topic this setting, and its defaults for all others.
+    pub fn set(&self, topic: &str, name: &str, value: &str) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let done = block_on(self.admin().alter_configs([&change], &AdminOptions::new())).expect("the broker answers");
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+    }
+
+    /// Whether the broker takes a message. One that it takes is in the topic.
+    fn takes(&self, topic: &str, message: Sent<'_>) -> bool {
+        struct Taken(AtomicBool);
+        impl ClientContext for Taken {}
+        impl ProducerContext for Taken {
+            type DeliveryOpaque = ();
+            fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+                self.0.store(result.is_ok(), Ordering::SeqCst);
+            }
+        }
+        let taken = Taken(AtomicBool::new(false));
+        let producer: BaseProducer<Taken> = self.config().create_with_context(taken).expect("a client can be made");
+        send(&producer, topic, &[message]);
+        producer.flush(PATIENCE).expect("the broker answers");
+        producer.context().0.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the broker takes, or refuses, such a message.
+    pub fn wait_until_it_takes(&self, takes: bool, topic: &str, message: Sent<'_>) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.takes(topic, message) != takes {
+            assert!(Instant::now() < deadline, "topic {topic}: it is {} that it takes the message", !takes);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Deletes the messages before an offset, as retention does.
@@ -302,6 +337,14 @@ impl Kafka {
         found.offset().to_raw().filter(|o| *o >= 0).map(|o| (o, found.metadata().to_owned()))
     }
 
+    /// Commits an offset for a group that nobody is a member of.
+    pub fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+        let consumer: BaseConsumer = self.config().set("group.id", group).create().expect("a client can be made");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
+        consumer.commit(&list, CommitMode::Sync).expect("the broker takes the offset");
+    }
+
     pub fn delete_group(&self, group: &str) {
         block_on(self.admin().delete_groups(&[group], &AdminOptions::new())).expect("the broker answers");
     }
@@ -330,7 +373,7 @@ pub fn to(partition: i32, value: &str) -> Sent<'_> {
     Sent { partition, value: Some(value), ..Sent::default() }
 }
 
-fn send(producer: &BaseProducer, topic: &str, messages: &[Sent<'_>]) {
+fn send<C: ProducerContext<DeliveryOpaque = ()>>(producer: &BaseProducer<C>, topic: &str, messages: &[Sent<'_>]) {
     for m in messages {
         loop {
             let mut record: BaseRecord<'_, str, str> = BaseRecord::to(topic).partition(m.partition);

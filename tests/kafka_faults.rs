@@ -4,7 +4,7 @@ mod support;
 
 use support::engine::Engine;
 use support::kafka::{Job, Kafka, to};
-use support::proxy::{END_TXN, Proxy};
+use support::proxy::{ADD_OFFSETS_TO_TXN, END_TXN, Proxy};
 
 /// A job that follows a topic from its beginning and writes each row, with its number as key, into another.
 struct Follow {
@@ -211,11 +211,17 @@ fn a_producer_that_the_broker_has_forgotten_is_made_anew() {
     assert_eq!(ended.status.code(), Some(0), "{ended}");
 }
 
-#[test]
-fn a_commit_whose_answer_is_lost_counts_once() {
+/// A broker that is reached through a proxy alone.
+fn behind_proxy() -> (Proxy, Kafka) {
     let proxy = Proxy::new();
     let kafka = Kafka::start(&[&format!("advertised.listeners=PLAINTEXT://{}", proxy.address)]);
     proxy.forward_to(&kafka.address);
+    (proxy, kafka)
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_counts_once() {
+    let (proxy, kafka) = behind_proxy();
     let follow = Follow::new(&kafka, &proxy.address, "lost");
     let mut engine = follow.job.run(2).start();
     follow.send(&kafka, 0..3);
@@ -226,4 +232,23 @@ fn a_commit_whose_answer_is_lost_counts_once() {
     assert!(engine.wait_until("an answer that is lost", |_| proxy.has_lost()));
     follow.send(&kafka, 6..9);
     follow.wait_for(&kafka, &mut engine, 9);
+}
+
+#[test]
+fn a_mark_that_is_not_answered_is_not_waited_for_until_the_end_of_the_transaction() {
+    let (proxy, kafka) = behind_proxy();
+    let follow = Follow::new(&kafka, &proxy.address, "unanswered");
+    let mut engine = follow.job.run(2).start();
+    follow.send(&kafka, 0..3);
+    follow.wait_for(&kafka, &mut engine, 3);
+    // Nobody closes the connection, and the time-outs of connections and transactions are a minute each.
+    proxy.withhold_answer(ADD_OFFSETS_TO_TXN, 1);
+    follow.send(&kafka, 3..6);
+    follow.wait_for(&kafka, &mut engine, 6);
+    assert!(engine.stderr_so_far().contains("the mark cannot be written"), "{}", engine.stderr_so_far());
+    follow.send(&kafka, 6..9);
+    follow.wait_for(&kafka, &mut engine, 9);
+    engine.signal("INT");
+    let ended = engine.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended}");
 }

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,6 +33,10 @@ const FULL: Duration = Duration::from_millis(1);
 const FLUSH_STEP: Duration = Duration::from_millis(100);
 /// A step of a commit, after which it is looked whether anybody still waits for it.
 const COMMIT_STEP: Duration = Duration::from_secs(2);
+/// How long the mark is waited for before the transaction is given up; else it takes milliseconds.
+const MARK_WAIT: Duration = Duration::from_secs(10);
+/// A step of that wait, after which it is looked whether anybody still waits for it.
+const MARK_STEP: Duration = Duration::from_millis(50);
 /// A step of what may be tried again, within a transaction.
 const STEP: Duration = Duration::from_secs(5);
 
@@ -41,6 +46,9 @@ pub enum Part {
     /// Nothing more comes. If the channel ends without it the delivery is given up.
     End,
 }
+
+/// What the call came to, and the mark.
+type MarkAnswer = std::sync::mpsc::Receiver<(Option<TakenError>, MarkOffset)>;
 
 pub struct Producer {
     /// Destroyed before `client`.
@@ -58,8 +66,9 @@ pub struct Producer {
 
 struct TopicHandle(NonNull<sys::rd_kafka_topic_t>);
 
-// SAFETY: topics may be used by any thread.
+// SAFETY: topics may be used by any thread, and by several at once.
 unsafe impl Send for TopicHandle {}
+unsafe impl Sync for TopicHandle {}
 
 impl Drop for TopicHandle {
     fn drop(&mut self) {
@@ -124,8 +133,9 @@ impl Producer {
         }
     }
 
-    /// Sends all chunks and the mark in one transaction. After an error the producer is of no use.
-    pub fn transaction(&self, parts: &mut Receiver<Part>, mark: &MarkOffset) -> Result<()> {
+    /// Sends all chunks and the mark in one transaction. After an error the producer is of no use; a call that does not end
+    /// may hold it for longer than the caller does.
+    pub fn transaction(self: &Arc<Self>, parts: &mut Receiver<Part>, mark: MarkOffset) -> Result<()> {
         let began = Instant::now();
         // SAFETY: the client is valid; the error is taken over.
         if let Some(e) = unsafe { take_error(sys::rd_kafka_begin_transaction(self.client.rk())) } {
@@ -324,28 +334,65 @@ impl Producer {
         if parts.is_closed() { Err(Error::cancelled()) } else { Ok(()) }
     }
 
-    fn send_mark(&self, parts: &Receiver<Part>, mark: &MarkOffset) -> Result<()> {
-        let deadline = Instant::now() + self.timeout;
+    fn send_mark(self: &Arc<Self>, parts: &Receiver<Part>, mut mark: MarkOffset) -> Result<()> {
+        let began = Instant::now();
+        let wait = MARK_WAIT.min(self.timeout);
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // A short time-out would end the transaction: librdkafka cannot take this call up again. Nor can it be called off;
-            // the end of the process does not wait for it.
-            // SAFETY: all of it is valid; the error is taken over.
-            let result = self.client.serving(|| unsafe {
-                take_error(sys::rd_kafka_send_offsets_to_transaction(
-                    self.client.rk(),
-                    mark.offsets.0.as_ptr(),
-                    mark.group.0,
-                    millis(left),
-                ))
-            });
+            let answer = self.begin_mark(mark)?;
+            let result = loop {
+                match answer.recv_timeout(MARK_STEP) {
+                    Ok((result, back)) => {
+                        mark = back;
+                        break result;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => {
+                        return Err(Error::internal("the thread that writes the mark has ended").transient());
+                    }
+                    Err(RecvTimeoutError::Timeout) => self.client.poll(Duration::ZERO),
+                }
+                if parts.is_closed() {
+                    return Err(Error::cancelled());
+                }
+                if began.elapsed() >= wait {
+                    let late = self.client.failure(Failure::of(Code::RD_KAFKA_RESP_ERR__TIMED_OUT));
+                    return Err(self.failed_with(&late, "the mark cannot be written"));
+                }
+            };
             match result {
                 None => return Ok(()),
                 Some(_) if parts.is_closed() => return Err(Error::cancelled()),
-                Some(e) if e.is_retriable && !left.is_zero() => self.client.poll(Duration::from_millis(20)),
+                Some(e) if e.is_retriable && began.elapsed() < wait => self.client.poll(Duration::from_millis(20)),
                 Some(e) => return Err(self.failed("the mark cannot be written", &e)),
             }
         }
+    }
+
+    /// Puts the mark into the transaction, on a thread of its own: librdkafka can neither be called off nor take the call
+    /// up again, and it waits beyond its time-out for a coordinator that is away
+    /// (<https://github.com/confluentinc/librdkafka/issues/5456>). Whoever stops waiting leaves the producer to that thread:
+    /// the next one shuts it out and ends its transaction, as it does with that of a process that was killed.
+    fn begin_mark(self: &Arc<Self>, mark: MarkOffset) -> Result<MarkAnswer> {
+        let (done, answer) = sync_channel(1);
+        let producer = self.clone();
+        let call = move || {
+            // SAFETY: all of it is valid; the error is taken over.
+            let result = unsafe {
+                take_error(sys::rd_kafka_send_offsets_to_transaction(
+                    producer.client.rk(),
+                    mark.offsets.0.as_ptr(),
+                    mark.group.0,
+                    millis(producer.timeout),
+                ))
+            };
+            // So that the one who waits is the last to hold it.
+            drop(producer);
+            let _ = done.send((result, mark));
+        };
+        std::thread::Builder::new()
+            .name("kafka-mark".to_owned())
+            .spawn(call)
+            .map_err(|e| Error::io(format!("a thread for the mark cannot be started: {e}")))?;
+        Ok(answer)
     }
 
     /// A topic that was deleted and made anew takes messages as if nothing had happened. What the old one had is gone, and

@@ -1,6 +1,6 @@
 //! The sink: staged records go to the topic in transactions that also hold the mark.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -19,6 +19,8 @@ use crate::options::{Flavor, KafkaOptions};
 use crate::producer::{Part, Producer};
 use crate::settings;
 
+/// Producers that are given up and in whose calls librdkafka still waits for a broker, at most.
+const WAITING_MAX: usize = 4;
 /// Chunks that are read ahead of the producer.
 const AHEAD_MAX: usize = 4;
 
@@ -40,7 +42,9 @@ struct Inner {
 struct State {
     facts: Option<TopicFacts>,
     /// Of the last `fence`.
-    producer: Option<Producer>,
+    producer: Option<Arc<Producer>>,
+    /// All that were made and may still be there.
+    made: Vec<Weak<Producer>>,
 }
 
 impl KafkaSink {
@@ -87,12 +91,22 @@ impl Inner {
         // The old one goes before the new one comes: its destruction waits for its threads.
         let old = self.state().producer.take();
         drop(old);
+        self.state().made.retain(|p| p.strong_count() > 0);
+        let waiting = self.state().made.len();
+        if waiting >= WAITING_MAX {
+            let Inner { options, topic, .. } = self;
+            return Err(Error::io(format!(
+                "{}: topic {topic}: {waiting} producers before this one still wait for a broker",
+                options.of
+            )));
+        }
         let name = mark::name_of(&self.options, job, &self.topic);
         let exactly_once = self.options.delivery == Delivery::ExactlyOnce;
         let settings =
             settings::producer(&self.options, exactly_once.then_some(name.as_str()), facts.message_bytes_max);
         let timeout = settings::transaction_timeout(&self.options);
-        let producer = Producer::new(&settings, &self.options.of, &self.topic, facts.topic_id, timeout)?;
+        let producer = Arc::new(Producer::new(&settings, &self.options.of, &self.topic, facts.topic_id, timeout)?);
+        self.state().made.push(Arc::downgrade(&producer));
         let mark = if exactly_once {
             producer.init(self.options.properties.api_timeout)?;
             mark::read(&self.options, &name, &self.topic)?
@@ -109,7 +123,7 @@ impl Inner {
         })?;
         if self.options.delivery == Delivery::ExactlyOnce {
             let name = mark::name_of(&self.options, job, &self.topic);
-            producer.transaction(&mut parts, &MarkOffset::new(&name, &self.topic, job, segment)?)?;
+            producer.transaction(&mut parts, MarkOffset::new(&name, &self.topic, job, segment)?)?;
         } else {
             producer.send(&mut parts)?;
         }

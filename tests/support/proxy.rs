@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
+/// Kafka's number of the request that puts a group's offsets, which is the mark, into a transaction.
+pub const ADD_OFFSETS_TO_TXN: i16 = 25;
 /// Kafka's number of the request that commits or aborts a transaction.
 pub const END_TXN: i16 = 26;
 
@@ -13,6 +15,8 @@ struct Cut {
     key: AtomicI32,
     /// How many more such requests come before the one whose answer is lost, that one included; 0: none is.
     left: AtomicUsize,
+    /// The connection stays as it is, and nothing more comes over it.
+    silent: AtomicBool,
     done: AtomicBool,
 }
 
@@ -49,6 +53,12 @@ impl Proxy {
         self.cut.left.store(nth, Ordering::SeqCst);
     }
 
+    /// Loses it likewise, and the client is not told: the connection stays open, and silent.
+    pub fn withhold_answer(&self, key: i16, nth: usize) {
+        self.cut.silent.store(true, Ordering::SeqCst);
+        self.lose_answer(key, nth);
+    }
+
     /// An answer was lost.
     pub fn has_lost(&self) -> bool {
         self.cut.done.load(Ordering::SeqCst)
@@ -68,8 +78,11 @@ fn pass_on(client: TcpStream, server: TcpStream, cut: Arc<Cut>) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(n @ 1..) = from.read(&mut buffer) {
             if loses.load(Ordering::SeqCst) {
-                let _ = to.shutdown(Shutdown::Both);
                 cut.done.store(true, Ordering::SeqCst);
+                if cut.silent.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let _ = to.shutdown(Shutdown::Both);
                 return;
             }
             if to.write_all(&buffer[..n]).is_err() {

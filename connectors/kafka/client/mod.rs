@@ -11,7 +11,7 @@ mod heard;
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int};
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
@@ -134,30 +134,6 @@ impl Client {
     pub fn poll(&self, wait: Duration) {
         // SAFETY: the handle is valid.
         unsafe { sys::rd_kafka_poll(self.rk(), millis(wait)) };
-    }
-
-    /// Makes a call that may wait for a broker that is away; what librdkafka has to say of it meanwhile is served.
-    pub fn serving<T>(&self, call: impl FnOnce() -> T) -> T {
-        /// Ends the other thread, also if the call panics.
-        struct End<'a>(&'a Mutex<bool>, &'a Condvar);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-                self.1.notify_one();
-            }
-        }
-        let (done, wake) = (Mutex::new(false), Condvar::new());
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut is_done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                while !*is_done {
-                    is_done = wake.wait_timeout(is_done, STEP).unwrap_or_else(PoisonError::into_inner).0;
-                    self.poll(Duration::ZERO);
-                }
-            });
-            let _end = End(&done, &wake);
-            call()
-        })
     }
 
     /// Whether a broker answers within this time.

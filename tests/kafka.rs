@@ -255,7 +255,7 @@ fn what_is_missing_or_forbidden_is_said_at_the_start() {
         job.run(1).fails()
     };
     let api_timeout = "'format' = 'json', 'properties.default.api.timeout.ms' = '2000'";
-    write(&kafka.with("no-such-topic", "'format' = 'json'")).says(&["no-such-topic", "kafka-topics --create"]);
+    write(&kafka.with("no-such-topic", api_timeout)).says(&["no-such-topic", "kafka-topics --create"]);
     let nowhere = kafka.with("a", api_timeout).replace(&kafka.address, "127.0.0.1:1");
     write(&nowhere).says(&["127.0.0.1:1", "refused"]);
 }

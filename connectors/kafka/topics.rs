@@ -31,12 +31,15 @@ pub fn failed(options: &KafkaOptions, what: &str, failure: &Failure) -> Error {
 pub fn look_up(client: &Client, options: &KafkaOptions, names: &[String], used: Use) -> Result<Vec<Topic>> {
     let began = Instant::now();
     let mut missing_since: Option<Instant> = None;
+    // What a broker said of a topic just now says more than that there was no time for its next answer.
+    let mut said: Option<(String, Failure)> = None;
     loop {
         let left = options.properties.api_timeout.saturating_sub(began.elapsed());
         let named = || names.join(", ");
-        let found = client
-            .topics(names, left)
-            .map_err(|f| failed(options, &format!("topic {} cannot be looked up", named()), &f))?;
+        let found = client.topics(names, left).map_err(|f| match &said {
+            Some((topic, failure)) if left <= RETRY => failed(options, &format!("topic {topic}"), failure),
+            _ => failed(options, &format!("topic {} cannot be looked up", named()), &f),
+        })?;
         if found.len() != names.len() {
             return Err(Error::internal(format!("{}: no answer about topic {}", options.of, named())).transient());
         }
@@ -60,6 +63,7 @@ pub fn look_up(client: &Client, options: &KafkaOptions, names: &[String], used: 
         if !is_worth_waiting || left.is_zero() {
             return Err(failed(options, &format!("topic {}", topic.name), failure));
         }
+        said = Some((topic.name.clone(), failure.clone()));
         std::thread::sleep(RETRY.min(left));
     }
 }

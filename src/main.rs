@@ -2,8 +2,6 @@
 
 mod connectors;
 
-use std::process::ExitCode;
-
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -13,7 +11,7 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// much as it holds; shorter than a tick takes costs more in clearing pages than it saves.
 const PURGE_DELAY_MS: std::ffi::c_long = 200;
 
-fn main() -> ExitCode {
+fn main() -> ! {
     // SAFETY: it sets a number, which the environment's MIMALLOC_PURGE_DELAY overrules.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MS) };
     thalweg_cli::main(connectors::registry())

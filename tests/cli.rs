@@ -216,6 +216,21 @@ fn a_bounded_query_that_a_signal_cuts_short_is_not_passed_over() {
 }
 
 #[test]
+fn a_change_of_an_own_table_that_a_signal_cuts_short_is_not_passed_over() {
+    let sql =
+        "CREATE TABLE n (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '1000000', 'rows-per-second' = '10');
+      CREATE TABLE own (a INT); SELECT 11111; INSERT INTO own SELECT a FROM n; SELECT 22222;";
+    let place = tempfile::tempdir().unwrap();
+    let mut engine = thalweg(["--format", "csv", "-c", sql]).current_dir(place.path()).start();
+    assert!(engine.wait_until("answer", |e| e.stdout_so_far().contains("11111")), "{}", engine.stderr_so_far());
+    engine.signal("INT");
+    let ended = engine.wait();
+    assert_eq!(ended.status.code(), Some(130), "{ended}");
+    ended.says(&["interrupted: a table was not changed"]);
+    assert!(!ended.stdout.contains("22222"), "{ended}");
+}
+
+#[test]
 fn a_slip_in_a_command_makes_no_directory() {
     let place = tempfile::tempdir().unwrap();
     for (args, parts) in [

@@ -10,9 +10,8 @@ mod run;
 mod signals;
 mod test;
 
-use std::io::{ErrorKind, IsTerminal, Read};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
 use clap::Parser;
 use thalweg_session::core::{Error, Result};
@@ -27,11 +26,24 @@ pub(crate) type Status = u8;
 /// Of wrong arguments, as clap has it.
 const STATUS_USAGE: Status = 2;
 
-/// Runs the command that the process's arguments ask for.
-pub fn main(registry: Registry) -> ExitCode {
+/// Runs the command that the process's arguments ask for, and ends the process.
+pub fn main(registry: Registry) -> ! {
+    let status = status(registry);
+    let _ = std::io::stdout().flush();
+    end_process(status)
+}
+
+/// Ends the process without the exit handlers of C and C++: a thread that still works (on a database that it closes, say)
+/// would meet what these destroy, and RocksDB aborts then.
+pub(crate) fn end_process(status: Status) -> ! {
+    // SAFETY: it takes a number, and does not return.
+    unsafe { nix::libc::_exit(status.into()) }
+}
+
+fn status(registry: Registry) -> Status {
     if let Some(slip) = args::slip(&std::env::args_os().collect::<Vec<_>>()) {
         eprintln!("error: {slip}");
-        return ExitCode::from(STATUS_USAGE);
+        return STATUS_USAGE;
     }
     let arguments = Arguments::parse();
     log::init(&arguments);
@@ -39,7 +51,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => {
             eprintln!("error: the threads of the runtime cannot be started: {e}");
-            return ExitCode::FAILURE;
+            return 1;
         }
     };
     let result = dispatch(arguments, registry, &runtime);
@@ -49,7 +61,7 @@ pub fn main(registry: Registry) -> ExitCode {
     });
     // Threads that wait for files or standard input must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
-    ExitCode::from(status)
+    status
 }
 
 fn dispatch(arguments: Arguments, registry: Registry, runtime: &tokio::runtime::Runtime) -> Result<Status> {

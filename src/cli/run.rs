@@ -39,9 +39,12 @@ pub async fn run(options: SessionOptions, script: Script) -> Result<Status> {
         around(|| eprint!("{}", render_error(e, source)));
         1
     };
-    let is_query = |parsed: &Parsed| matches!(parsed.statement, Statement::Query(_));
-    let interrupted = || {
-        say("interrupted: a SELECT has no answer, and what stands behind it did not run");
+    let interrupted = |parsed: &Parsed| {
+        let what = match parsed.statement {
+            Statement::Query(_) => "a SELECT has no answer",
+            _ => "a table was not changed",
+        };
+        say(&format!("interrupted: {what}, and what stands behind it did not run"));
         STATUS_INTERRUPTED
     };
     let statements = match parse_script(&script.text) {
@@ -77,16 +80,17 @@ pub async fn run(options: SessionOptions, script: Script) -> Result<Status> {
         if let Err(e) = shown {
             if e.code() != ErrorCode::Cancelled {
                 status = failed(&e);
-            } else if is_query(parsed) {
-                status = interrupted();
+            } else if session.is_waited_for(parsed) {
+                status = interrupted(parsed);
             }
             stop(session.jobs());
             break;
         }
         if signals.has_come() {
             // A query without end is ended by a signal; what a signal leaves out otherwise is not passed over in silence.
-            if !ends_by_signal && statements[i + 1..].iter().any(is_query) {
-                status = interrupted();
+            let left_out = statements[i + 1..].iter().find(|s| session.is_waited_for(s));
+            if let (false, Some(left_out)) = (ends_by_signal, left_out) {
+                status = interrupted(left_out);
             }
             break;
         }

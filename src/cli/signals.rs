@@ -48,7 +48,7 @@ impl Signals {
                 tokio::select! { _ = interrupt.recv() => crate::progress::undo_echo(), _ = terminate.recv() => {} }
                 if *sender.borrow() > 0 {
                     eprintln!("ended at once");
-                    std::process::exit(STATUS_INTERRUPTED.into());
+                    crate::end_process(STATUS_INTERRUPTED);
                 }
                 sender.send_modify(|c| *c += 1);
             }

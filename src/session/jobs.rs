@@ -331,13 +331,15 @@ impl Session {
     }
 
     pub(crate) fn show_jobs(&self) -> Result<AnswerRows> {
-        let columns = ["job", "state", "tick", "rows in", "rows out", "checkpoint", "restarts", "waiting output", "id"];
+        let columns =
+            ["job", "state", "sinks", "tick", "rows in", "rows out", "checkpoint", "restarts", "waiting output", "id"];
         let rows = self.jobs.iter().map(|j| {
             let m = j.metrics();
             let pending = Metrics::load(&m.pending_bytes);
             let cells = [
                 j.name.clone(),
                 j.state(),
+                j.wanted.sinks.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", "),
                 Metrics::load(&m.tick).to_string(),
                 Metrics::load(&m.rows_in).to_string(),
                 Metrics::load(&m.rows_out).to_string(),

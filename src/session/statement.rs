@@ -193,6 +193,16 @@ impl Session {
         }
     }
 
+    /// Whether a statement is done only when its answer is there, or its table changed; an INSERT with a connector starts a
+    /// job, which ends by itself.
+    pub fn is_waited_for(&self, parsed: &Parsed) -> bool {
+        match &parsed.statement {
+            Statement::Query(_) | Statement::Update(_) | Statement::Delete(_) => true,
+            Statement::Insert(insert) => self.own_target(insert).is_some(),
+            _ => false,
+        }
+    }
+
     /// The own table that an INSERT goes into.
     fn own_target(&self, insert: &Insert) -> Option<String> {
         let table = self.catalog.table(&insert.target.value, insert.target.place).ok()?;

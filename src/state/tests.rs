@@ -464,6 +464,23 @@ fn a_snapshot_is_of_the_moment_in_which_it_was_begun() {
 }
 
 #[test]
+fn a_state_that_is_dropped_waits_for_its_snapshots() {
+    let root = tempfile::tempdir().unwrap();
+    let (state, mut table) = open(root.path(), 0, 1, &Restore::default()).swap_remove(0);
+    fill(&mut *table, 0..1000, b"one");
+    let task = state.begin_snapshot(1);
+    let is_closed = state.is_closed();
+    let snapshot = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        task.run().unwrap()
+    });
+    drop(table);
+    drop(state);
+    assert!(is_closed(), "their folder can go");
+    assert_eq!(snapshot.join().unwrap().len(), 1);
+}
+
+#[test]
 fn only_new_files_are_stored_and_links_outlive_compaction() {
     let root = tempfile::tempdir().unwrap();
     let storage = root.path().join("storage");

@@ -77,7 +77,8 @@ pub struct TableSize {
     pub bytes: u64,
 }
 
-/// All state of one worker.
+/// All state of one worker. Dropping it waits for snapshots that are being taken: the caller removes their folder next,
+/// or the process ends, and a database must do neither while it is in use.
 pub struct WorkerState {
     config: StateConfig,
     shards: Arc<Shards>,
@@ -90,6 +91,17 @@ pub struct SnapshotTask {
     dir: PathBuf,
     /// What was put off; `None` when it is written, or if there is nothing.
     writes: Option<Vec<(TableName, WriteBatch)>>,
+    /// Dropped last: who waits for the gate finds the databases let go.
+    _closed: ClosedGate,
+}
+
+/// The gate, closed for one snapshot.
+struct ClosedGate(Arc<Gate>);
+
+impl Drop for ClosedGate {
+    fn drop(&mut self) {
+        self.0.open();
+    }
 }
 
 impl SnapshotTask {
@@ -127,7 +139,6 @@ impl Drop for SnapshotTask {
         if self.writes.is_some() {
             self.shards.gate.written(Some(Error::internal("a checkpoint's writes were dropped").transient()));
         }
-        self.shards.gate.open();
     }
 }
 
@@ -137,7 +148,7 @@ pub(crate) struct Shards {
     groups: Range<u16>,
     /// Per owned key group: index in `list`.
     of_group: Vec<u16>,
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     put_off: Mutex<PutOff>,
     put_off_bytes_max: usize,
 }
@@ -241,7 +252,7 @@ impl WorkerState {
             list,
             groups: config.groups.clone(),
             of_group,
-            gate: Gate::default(),
+            gate: Arc::default(),
             put_off: Mutex::default(),
             put_off_bytes_max: (config.budget.total_bytes() / PUT_OFF_SHARE)
                 .clamp(PUT_OFF_BYTES_MIN, PUT_OFF_BYTES_MAX),
@@ -286,7 +297,12 @@ impl WorkerState {
         let put_off = std::mem::take(&mut *self.shards.put_off.lock());
         let writes = Some(put_off.writes).filter(|w| !w.is_empty());
         self.shards.gate.close(writes.is_some());
-        SnapshotTask { shards: self.shards.clone(), dir: snapshot::dir_of(&self.config.dir, checkpoint), writes }
+        SnapshotTask {
+            shards: self.shards.clone(),
+            dir: snapshot::dir_of(&self.config.dir, checkpoint),
+            writes,
+            _closed: ClosedGate(self.shards.gate.clone()),
+        }
     }
 
     /// Removes the links of a snapshot: it is in the checkpoint storage, or was given up. None there is fine.
@@ -306,9 +322,23 @@ impl WorkerState {
         sizes.into_values().collect()
     }
 
+    /// Tells whether all databases are closed.
+    #[cfg(test)]
+    pub(crate) fn is_closed(&self) -> impl Fn() -> bool + use<> {
+        let shards = Arc::downgrade(&self.shards);
+        move || shards.strong_count() == 0
+    }
+
     /// What the shards take on disk, in bytes; without memtables and snapshots.
     pub fn bytes_on_disk(&self) -> u64 {
         self.table_sizes().iter().map(|t| t.bytes).sum()
+    }
+}
+
+impl Drop for WorkerState {
+    fn drop(&mut self) {
+        // What is lost is nobody's any more.
+        let _ = self.shards.gate.pass();
     }
 }
 

@@ -34,7 +34,7 @@ pub fn print(text: &str) {
         if e.kind() != std::io::ErrorKind::BrokenPipe {
             eprintln!("error: the answer cannot be written: {e}");
         }
-        std::process::exit(1);
+        crate::end_process(1);
     }
 }
 

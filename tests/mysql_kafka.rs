@@ -272,13 +272,13 @@ fn a_table_is_in_the_topic_once_though_engine_server_and_broker_die() {
 #[test]
 fn a_table_by_text_and_time_is_in_the_topic_once_though_the_engine_dies() {
     let keys = Keys::TextAndTime;
-    tell(&Story { name: "time", keys, rows: 200_000, chunk: 2_000, kills: 28, within_snapshot: 5, servers: false });
+    tell(&Story { name: "time", keys, rows: 200_000, chunk: 8_000, kills: 28, within_snapshot: 5, servers: false });
 }
 
 #[test]
 fn a_table_by_text_is_in_the_topic_once_though_the_engine_dies() {
     let keys = Keys::Text;
-    tell(&Story { name: "text", keys, rows: 200_000, chunk: 2_000, kills: 28, within_snapshot: 5, servers: false });
+    tell(&Story { name: "text", keys, rows: 200_000, chunk: 8_000, kills: 28, within_snapshot: 5, servers: false });
 }
 
 // --------------------------------------------------------------------------------------------------- at each step

@@ -15,7 +15,7 @@ use datafusion_expr::{
 };
 use thalweg_core::{Error, ErrorCode, Result, SqlType};
 
-use crate::types::common_type;
+use crate::types::{Purpose, common_type};
 
 /// What an argument must be, and what it comes as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,7 +135,7 @@ impl Function {
         let mut same = SqlType::Null;
         for (i, ty) in types.iter().enumerate().filter(|(i, _)| kinds[*i] == Arg::Same) {
             let sql = SqlType::from_arrow(ty).ok_or_else(|| self.bad(i, ty))?;
-            same = common_type(&same, &sql).ok_or_else(|| self.bad(i, ty))?;
+            same = common_type(&same, &sql, Purpose::Compare).ok_or_else(|| self.bad(i, ty))?;
         }
         types
             .iter()

@@ -20,7 +20,7 @@ use thalweg_core::{Error, Result, SqlType};
 
 use crate::calendar::{self, Instant};
 use crate::decimal;
-use crate::types::integer_digits;
+use crate::types::as_decimal;
 
 pub use self::instants::Instants;
 pub use self::text::{shown, to_text, write_double, write_single};
@@ -66,12 +66,9 @@ pub fn is_fallible(from: &SqlType, to: &SqlType) -> bool {
         (f, Float | Double) => !f.is_numeric() && *f != Boolean,
         (f, Boolean) => !f.is_numeric(),
         (Boolean, f) => !f.is_integer(),
-        (f, Decimal { precision, scale }) if f.is_integer() => {
-            i32::from(*precision) - i32::from(*scale) < i32::from(integer_digits(f))
-        }
-        (Decimal { precision: fp, scale: fs }, Decimal { precision, scale }) => {
-            scale < fs || i32::from(*precision) - i32::from(*scale) < i32::from(*fp) - i32::from(*fs)
-        }
+        (f, Decimal { precision, scale }) => as_decimal(f).is_none_or(|(fp, fs)| {
+            *scale < fs || i32::from(*precision) - i32::from(*scale) < i32::from(fp) - i32::from(fs)
+        }),
         (Timestamp(f) | TimestampLtz(f), Timestamp(t) | TimestampLtz(t)) => *t > 6 && *f <= 6,
         (Timestamp(_) | TimestampLtz(_), Time(_)) | (Time(_), Time(_)) => false,
         _ => true,

@@ -21,7 +21,7 @@ use thalweg_core::{Error, Result, SqlType};
 use thalweg_functions::cast::is_supported;
 use thalweg_functions::function::to_error;
 use thalweg_functions::registry::registry;
-use thalweg_functions::types::common_type;
+use thalweg_functions::types::{Purpose, common_type};
 use thalweg_graph::{Expr, Literal as GraphLiteral, LiteralValue};
 
 use super::arithmetic::Op;
@@ -317,7 +317,7 @@ impl Compiler {
     fn common(&self, of: Vec<Typed>) -> Result<(SqlType, Vec<Node>)> {
         let mut ty = SqlType::Null;
         for t in &of {
-            ty = common_type(&ty, &t.ty)
+            ty = common_type(&ty, &t.ty, Purpose::Compare)
                 .ok_or_else(|| Error::type_(format!("{ty} and {} cannot be compared; CAST one of them", t.ty)))?;
         }
         // Lengths do not matter for comparing; a cast to CHAR(n) would fill with blanks.
@@ -382,7 +382,7 @@ impl Compiler {
             (Date | Timestamp(_) | TimestampLtz(_), Date | Timestamp(_) | TimestampLtz(_))
                 if l.ty != r.ty || *ty == Interval =>
             {
-                let common = match common_type(&l.ty, &r.ty) {
+                let common = match common_type(&l.ty, &r.ty, Purpose::Compare) {
                     Some(Date) | None => Timestamp(6),
                     Some(t) => t,
                 };

@@ -1,10 +1,10 @@
 //! Operators over typed expressions: which types they take, what they are cast to, and what comes out.
 
 use thalweg_core::{Error, Result, SqlType};
+use thalweg_functions::types::{Purpose, as_decimal, common_type};
 use thalweg_graph::{Expr, Literal, LiteralValue};
 
 use crate::literal;
-use crate::types::{Purpose, as_decimal, common};
 
 /// The zone in which a session shows points in time.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +85,7 @@ pub(crate) fn comparable(l: Expr, r: Expr, zone: Zone) -> Result<(Expr, Expr)> {
     if l.ty().is_string() && r.ty().is_string() {
         return Ok((l, r));
     }
-    let ty = common(l.ty(), r.ty(), Purpose::Compare).filter(|t| t.is_orderable() || *t == SqlType::Interval);
+    let ty = common_type(l.ty(), r.ty(), Purpose::Compare).filter(|t| t.is_orderable() || *t == SqlType::Interval);
     let Some(ty) = ty else {
         return Err(Error::type_(format!("cannot compare {} with {}", l.ty(), r.ty()))
             .note("CAST one side to the type of the other"));
@@ -103,7 +103,7 @@ pub(crate) fn compare(op: &str, l: Expr, r: Expr, zone: Zone) -> Result<Expr> {
 pub(crate) fn unite(exprs: Vec<Expr>, what: &str, zone: Zone) -> Result<(Vec<Expr>, SqlType)> {
     let mut ty = SqlType::Null;
     for e in &exprs {
-        let Some(wider) = common(&ty, e.ty(), Purpose::Unite) else {
+        let Some(wider) = common_type(&ty, e.ty(), Purpose::Unite) else {
             return Err(Error::type_(format!("{what} has values of type {ty} and of type {}", e.ty()))
                 .note("CAST one of them to the type of the other"));
         };
@@ -180,7 +180,7 @@ fn is_whole_days(interval: &Expr) -> bool {
 }
 
 fn numbers(op: &str, l: Expr, r: Expr, zone: Zone) -> Result<Expr> {
-    let ty = common(l.ty(), r.ty(), Purpose::Compare).expect("numbers have a common type");
+    let ty = common_type(l.ty(), r.ty(), Purpose::Compare).expect("numbers have a common type");
     let (Some((p, s)), Some((q, t)), SqlType::Decimal { .. }) = (as_decimal(l.ty()), as_decimal(r.ty()), &ty) else {
         return Ok(Expr::call(op, vec![cast(l, &ty, zone), cast(r, &ty, zone)], ty));
     };

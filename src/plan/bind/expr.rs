@@ -3,6 +3,7 @@
 use sqlparser::ast::{self, AccessExpr, BinaryOperator, Subscript, UnaryOperator, Value};
 use thalweg_core::types::ElementType;
 use thalweg_core::{Column, Error, Place, Result, SqlType};
+use thalweg_functions::types::{Purpose, common_type};
 use thalweg_graph::{Expr, Literal, LiteralValue};
 
 use super::coerce::{self, Zone};
@@ -556,7 +557,7 @@ impl<'s, 'a> ExprBinder<'s, 'a> {
             }
             SqlType::Map(of, value) => {
                 let key_type = key.ty().clone();
-                if crate::types::common(&key_type, &of, crate::types::Purpose::Compare).as_ref() != Some(&*of) {
+                if common_type(&key_type, &of, Purpose::Compare).as_ref() != Some(&*of) {
                     return Err(Error::type_(format!("the map's keys are {of}, not {key_type}")));
                 }
                 let key = coerce::cast(key, &of, self.zone());

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use sqlparser::ast::{self, LimitClause, OrderByKind, SetExpr, SetOperator, SetQuantifier};
 use thalweg_core::{Column, Error, Place, Result, SqlType};
+use thalweg_functions::types::{Purpose, common_type};
 use thalweg_graph::Expr;
 use thalweg_graph::ops::SortKey;
 
@@ -174,7 +175,7 @@ impl Binder<'_> {
             let mut ty = SqlType::Null;
             for (r, p) in &rels {
                 let other = &r.columns[o].ty;
-                ty = crate::types::common(&ty, other, crate::types::Purpose::Unite).ok_or_else(|| {
+                ty = common_type(&ty, other, Purpose::Unite).ok_or_else(|| {
                     at(
                         Error::type_(format!(
                             "column {} of UNION ALL is {ty} in one query and {other} in another",

@@ -121,7 +121,7 @@ fn killed_at_each_step_everything_is_in_the_topics_once() {
         |p| format!("{p:?}"),
         |(i, point)| {
             // Checkpoints go on while a target is asked what it has: each life must have rows left when it answers.
-            let copy = Copy::new("step", 12_000, 2_500);
+            let copy = Copy::new("step", 12_000, 4_000);
             for life in [0, 1] {
                 let armed = support::engine::kill_at(point, life);
                 let ended = copy.job.run((i + life) % 3 + 1).fail_point(&armed).ended();

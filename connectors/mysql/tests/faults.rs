@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use harness::{Job, seed, table};
-use mysqld::Mysqld;
+use mysqld::{Mysqld, Session};
+use thalweg_connector_api::SourceTable;
 use thalweg_core::SqlType;
 use writer::{Keys, Plan, Writer, fill};
 
@@ -24,6 +25,20 @@ fn columns() -> Vec<(&'static str, SqlType)> {
 
 const ALL: &str = "SELECT id, n, name FROM db.t";
 
+/// A server with `db.t`, and a session of its root.
+fn filled(options: &[&str], rows: u64) -> (Mysqld, Session) {
+    let server = Mysqld::start(options);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Number, rows);
+    (server, root)
+}
+
+/// `db.t` as a job reads it.
+fn t(server: &Mysqld, options: &[(&str, &str)]) -> SourceTable {
+    table(server, "db", "t", &columns(), options)
+}
+
 fn plan(server: &Mysqld, seed: u64) -> Plan {
     let pause = Duration::from_millis(1);
     Plan { port: server.port(), table: "db.t".to_owned(), keys: Keys::Number, numbers: 4_000, threads: 2, pause, seed }
@@ -32,12 +47,9 @@ fn plan(server: &Mysqld, seed: u64) -> Plan {
 #[test]
 fn a_server_that_is_stopped_or_killed_is_read_on_when_it_is_back() {
     let seed = seed();
-    let mut server = Mysqld::start(&[]);
-    let mut root = server.session();
-    root.run("CREATE DATABASE db");
-    fill(&mut root, "db.t", Keys::Number, 3_000);
+    let (mut server, _) = filled(&[], 3_000);
     let small = [("scan.incremental.snapshot.chunk.size", "40")];
-    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &small)], "dies").unwrap();
+    let mut job = Job::start(&[t(&server, &small)], "dies").unwrap();
     let writer = Writer::start(&plan(&server, seed));
     for killed in [true, false, true] {
         for _ in 0..15 {
@@ -117,10 +129,7 @@ fn transfers_are_never_seen_by_half() {
 #[test]
 fn rows_that_become_visible_late_are_not_lost() {
     let seed = seed();
-    let server = Mysqld::start(&[]);
-    let mut root = server.session();
-    root.run("CREATE DATABASE db");
-    fill(&mut root, "db.t", Keys::Number, 2_000);
+    let (server, mut root) = filled(&[], 2_000);
     // A semi-synchronous source without replica: what it commits is in the binlog, and visible only after the time-out.
     root.run("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'");
     root.run("SET GLOBAL rpl_semi_sync_source_timeout = 150");
@@ -143,7 +152,7 @@ fn rows_that_become_visible_late_are_not_lost() {
     };
     let writer = Writer::start(&Plan { threads: 1, ..plan(&server, seed) });
     let small = [("scan.incremental.snapshot.chunk.size", "50")];
-    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &small)], "late").unwrap();
+    let mut job = Job::start(&[t(&server, &small)], "late").unwrap();
     job.snapshot();
     stop.store(true, Ordering::Relaxed);
     let late = late.join().unwrap();
@@ -227,7 +236,7 @@ fn reading_goes_on_at_a_replica_by_gtid() {
     let name = Name::of(&source);
     let port = name.port.to_string();
     let options = [("scan.incremental.snapshot.chunk.size", "40"), ("port", port.as_str())];
-    let mut job = Job::start(&[table(&source, "db", "t", &columns(), &options)], "moves").unwrap();
+    let mut job = Job::start(&[t(&source, &options)], "moves").unwrap();
     let writer = Writer::start(&plan(&source, seed));
     for to in [&replica, &source, &replica] {
         for _ in 0..12 {
@@ -246,13 +255,10 @@ fn reading_goes_on_at_a_replica_by_gtid() {
 
 #[test]
 fn a_connection_that_is_silent_is_a_lost_one() {
-    let server = Mysqld::start(&[]);
-    let mut root = server.session();
-    root.run("CREATE DATABASE db");
-    fill(&mut root, "db.t", Keys::Number, 10);
+    let (server, mut root) = filled(&[], 10);
     let name = Name::of(&server);
     let port = name.port.to_string();
-    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &[("port", port.as_str())])], "silent").unwrap();
+    let mut job = Job::start(&[t(&server, &[("port", port.as_str())])], "silent").unwrap();
     job.until_same(0, &mut root, ALL);
     name.frozen.store(true, Ordering::Relaxed);
     root.run("INSERT INTO db.t VALUES (100, 1, 'after the frost')");
@@ -290,15 +296,12 @@ fn a_connection_is_lost_within_a_compressed_transaction() {
 
 #[test]
 fn lost_connections_are_counted_anew_behind_what_was_read_compressed() {
-    let server = Mysqld::start(&[]);
-    let mut root = server.session();
-    root.run("CREATE DATABASE db");
-    fill(&mut root, "db.t", Keys::Number, 10);
+    let (server, mut root) = filled(&[], 10);
     let name = Name::of(&server);
     let port = name.port.to_string();
     // No heartbeat comes between,
     let options = [("port", port.as_str()), ("connect.max-retries", "3"), ("heartbeat.interval", "60 s")];
-    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &options)], "counted").unwrap();
+    let mut job = Job::start(&[t(&server, &options)], "counted").unwrap();
     job.snapshot();
     root.run("SET SESSION binlog_transaction_compression = ON");
     for id in 100..110 {
@@ -312,11 +315,8 @@ fn lost_connections_are_counted_anew_behind_what_was_read_compressed() {
 
 #[test]
 fn a_position_that_the_binlog_has_lost_is_an_error() {
-    let server = Mysqld::start(&[]);
-    let mut root = server.session();
-    root.run("CREATE DATABASE db");
-    fill(&mut root, "db.t", Keys::Number, 10);
-    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &[])], "purged").unwrap();
+    let (server, mut root) = filled(&[], 10);
+    let mut job = Job::start(&[t(&server, &[])], "purged").unwrap();
     job.snapshot();
     job.stop();
     root.run("INSERT INTO db.t VALUES (100, 1, 'x')");
@@ -343,7 +343,7 @@ fn a_server_that_lacks_what_was_read_is_an_error_that_lists_it() {
     let name = Name::of(&server);
     let port = name.port.to_string();
     let options = [("port", port.as_str()), ("connect.timeout", "500 ms"), ("connect.max-retries", "1")];
-    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &options)], "lacks").unwrap();
+    let mut job = Job::start(&[t(&server, &options)], "lacks").unwrap();
     job.snapshot();
     name.point_at(&other);
     let said = job.error().to_string();
@@ -358,7 +358,7 @@ fn wrong_settings_are_named_with_the_statement_that_cures() {
     root.run("CREATE DATABASE db");
     root.run("CREATE TABLE db.t (id BIGINT PRIMARY KEY, n INT, name VARCHAR(40))");
     let refused = |server: &Mysqld, said: &str, cure: &str| {
-        let e = Job::start(&[table(server, "db", "t", &columns(), &[])], "settings").err().expect(said);
+        let e = Job::start(&[t(server, &[])], "settings").err().expect(said);
         let text = e.to_string();
         assert!(!e.is_transient() && text.contains(said) && text.contains(cure), "{said}: {text}");
     };
@@ -390,7 +390,7 @@ fn wrong_settings_are_named_with_the_statement_that_cures() {
     server.stop();
     server.start_again(&["--binlog-do-db=other", "--binlog-do-db=db", "--binlog-ignore-db=db"]);
     let mut root = server.session();
-    let mut job = Job::start(&[table(&server, "db", "t", &columns(), &[])], "settings").unwrap();
+    let mut job = Job::start(&[t(&server, &[])], "settings").unwrap();
     job.snapshot();
     root.run("INSERT INTO db.t VALUES (1, 1, 'logged')");
     job.until_same(0, &mut root, ALL);
@@ -478,7 +478,7 @@ fn what_a_session_sets_for_itself_is_noticed() {
         let long = "a long text, so that a part of the document is shorter than the whole of it";
         root.run(&format!(r#"INSERT INTO db.j VALUES (1, '{{"a": 1, "b": "{long}"}}')"#));
         let json = [("id", SqlType::BigInt), ("doc", SqlType::STRING)];
-        let tables = [table(&server, "db", "t", &columns(), &[]), table(&server, "db", "j", &json, &[])];
+        let tables = [t(&server, &[]), table(&server, "db", "j", &json, &[])];
         let mut job = Job::start(&tables, "traps").unwrap();
         job.snapshot();
         root.run(&format!("SET SESSION {setting}"));
@@ -497,7 +497,7 @@ fn distributed_transactions_are_refused_if_they_hold_captured_rows() {
     root.run("CREATE DATABASE db; USE db");
     fill(&mut root, "db.t", Keys::Number, 10);
     root.run("CREATE TABLE other (a INT PRIMARY KEY)");
-    let start = || Job::start(&[table(&server, "db", "t", &columns(), &[])], "xa");
+    let start = || Job::start(&[t(&server, &[])], "xa");
     let mut job = start().unwrap();
     job.snapshot();
     // Of another table: passed by, prepared and committed.
@@ -528,7 +528,7 @@ fn nothing_of_a_large_distributed_transaction_is_emitted() {
     for compression in ["OFF", "ON"] {
         root.run(&format!("SET SESSION binlog_transaction_compression = {compression}"));
         root.run("TRUNCATE t");
-        let mut job = Job::start(&[table(&server, "db", "t", &columns(), &[])], "xa").unwrap();
+        let mut job = Job::start(&[t(&server, &[])], "xa").unwrap();
         job.limits = (500, 4 << 20);
         job.snapshot();
         job.stop();
@@ -552,13 +552,10 @@ fn nothing_of_a_large_distributed_transaction_is_emitted() {
 
 #[test]
 fn rights_that_are_missing_are_named_with_the_grant_that_cures() {
-    let server = Mysqld::start(&[]);
-    let mut root = server.session();
-    root.run("CREATE DATABASE db");
-    fill(&mut root, "db.t", Keys::Number, 10);
+    let (server, mut root) = filled(&[], 10);
     root.run("CREATE USER reader IDENTIFIED BY 'secret'");
     let options = [("username", "reader"), ("password", "secret")];
-    let start = || Job::start(&[table(&server, "db", "t", &columns(), &options)], "grants");
+    let start = || Job::start(&[t(&server, &options)], "grants");
     let refused = |said: &str| {
         let e = start().err().expect(said);
         assert!(!e.is_transient() && e.to_string().contains(said), "{said}: {e}");
@@ -575,12 +572,9 @@ fn rights_that_are_missing_are_named_with_the_grant_that_cures() {
 
 #[test]
 fn every_reader_has_a_number_of_its_own() {
-    let server = Mysqld::start(&[]);
-    let mut root = server.session();
-    root.run("CREATE DATABASE db");
-    fill(&mut root, "db.t", Keys::Number, 10);
+    let (server, _) = filled(&[], 10);
     let start = |ids: &str, name: &str| {
-        let mut job = Job::start(&[table(&server, "db", "t", &columns(), &[("server-id", ids)])], name).unwrap();
+        let mut job = Job::start(&[t(&server, &[("server-id", ids)])], name).unwrap();
         job.tick().map(|_| job)
     };
     let first = start("7001-7002", "one").unwrap();
@@ -597,11 +591,8 @@ fn every_reader_has_a_number_of_its_own() {
 
 #[test]
 fn two_readers_with_one_identity_do_not_take_turns_unnoticed() {
-    let server = Mysqld::start(&[]);
-    let mut root = server.session();
-    root.run("CREATE DATABASE db");
-    fill(&mut root, "db.t", Keys::Number, 10);
-    let tables = [table(&server, "db", "t", &columns(), &[])];
+    let (server, mut root) = filled(&[], 10);
+    let tables = [t(&server, &[])];
     let mut first = Job::start(&tables, "copied").unwrap();
     first.snapshot();
     let mut second = Job::start(&tables, "copied").unwrap();

@@ -81,7 +81,10 @@ impl Reader for MysqlReader {
             }
             Some(Ok(piece)) => Ok(piece),
             Some(Err(e)) => Err(e),
-            None => Err(Error::internal("the task that reads MySQL is gone").transient()),
+            None => {
+                let why = (&mut running.task).await.err().map_or("gone".into(), |panicked| panicked.to_string());
+                Err(Error::internal(format!("the task that reads MySQL: {why}")).transient())
+            }
         }
     }
 }

@@ -80,6 +80,8 @@ pub fn spawn(tasks: Vec<WorkerTask>) -> Result<WorkerGuards<()>> {
         let task = tasks[allocator.index()].lock().take().expect("one thread per worker");
         let attempt = task.attempt.clone();
         let worker = task.worker;
+        // Held until the error is told: the coordinator takes the end of all answers for an error of its own.
+        let _answers = task.answers.clone();
         match catch_unwind(AssertUnwindSafe(|| run(allocator, task))) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => attempt.fail(e),

@@ -48,7 +48,7 @@ pub struct NettingOptions {
     pub spill_dir: PathBuf,
 }
 
-/// Collects one tick's changes, which `finish` gives back net; then it is ready for the next tick.
+/// Collects changes, of one tick or of several, which `finish` gives back net; then it is ready for the next ones.
 #[derive(Debug)]
 pub struct Netting {
     keys: KeyBatch,
@@ -101,6 +101,26 @@ impl Netting {
     /// Bytes used in memory now.
     pub fn memory_bytes(&self) -> usize {
         self.keys.bytes.len() + self.keys.len() * ROW_OVERHEAD_BYTES
+    }
+
+    /// Whether what was pushed may wait in memory for more: nothing of it is on disk, and it takes at most so many bytes.
+    /// If it takes more it is netted, and then must not take more than half of them, or it would be netted too often.
+    ///
+    /// # Errors
+    /// Weights beyond 64 bits.
+    pub fn fits(&mut self, bytes_max: usize) -> Result<bool> {
+        if !self.runs.is_empty() {
+            return Ok(false);
+        }
+        if self.memory_bytes() <= bytes_max {
+            return Ok(true);
+        }
+        let all = std::mem::replace(&mut self.keys, KeyBatch::new());
+        for (row, weight) in net(&all, &std::mem::take(&mut self.weights))? {
+            self.keys.push(all.get(row as usize));
+            self.weights.push(weight);
+        }
+        Ok(self.memory_bytes() <= bytes_max / 2)
     }
 
     /// The net of all that was pushed since the last `finish`.
@@ -497,6 +517,27 @@ mod tests {
         assert_eq!(net, [changes("+ 9 .\n+ 1 a\n+ 3 a\n- 1 b\n+ 2 b", &c)]);
         assert!(n.is_empty());
         assert!(batches(&mut n.finish().unwrap()).is_empty(), "the next tick begins empty");
+    }
+
+    #[test]
+    fn what_comes_again_and_again_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut n = netting(&columns("I I"), &[0], usize::MAX, dir.path());
+        let rows = |from: i64| (from..from + 100).map(|i| (i, i));
+        let mut largest = 0;
+        for round in 0..100 {
+            n.push(&numbers(rows(0), if round % 2 == 0 { 1 } else { -1 })).unwrap();
+            assert!(n.fits(50_000).unwrap());
+            largest = largest.max(n.memory_bytes());
+        }
+        assert!((25_000..=50_000).contains(&largest), "{largest}");
+        n.push(&numbers(rows(7), 1)).unwrap();
+        let net = batches(&mut n.finish().unwrap());
+        assert_eq!(net, [Changes::inserts(numbers(rows(7), 1).batch)]);
+        // What is always new does not.
+        n.push(&numbers((0..1000).map(|i| (i, i)), 1)).unwrap();
+        assert!(!n.fits(50_000).unwrap());
+        assert_eq!(n.finish().unwrap().next_batch().unwrap().unwrap().num_rows(), 1000);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Sinks on the workers: a tick's changes are netted and folded by the sink's key, then encoded and staged, or handed to
 //! the writer of a sink that promises nothing.
+//!
+//! A sink of upserts, of which only the last row of a key counts, nets the changes of all ticks between two checkpoints:
+//! nobody sees them before the second one, and then all at once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +26,9 @@ const STAGE_BYTES: u64 = 4 << 20;
 /// Changes of one tick that are netted in memory; beyond it in sorted runs on disk.
 const NETTING_BYTES_MAX: usize = 64 << 20;
 
+/// Changes that wait for a checkpoint to be netted with later ones; what cannot be netted to half of it goes out.
+const WAITING_BYTES_MAX: usize = 24 << 20;
+
 /// Where a sink's rows go.
 pub enum Target {
     /// To the checkpoint storage, later to the target.
@@ -44,6 +50,8 @@ pub struct SinkCx {
     pub one_row: bool,
     /// All inputs are append-only, or the sink does not care: nothing to net.
     pub as_they_come: bool,
+    /// Of a key only its last row before a checkpoint counts.
+    pub until_checkpoint: bool,
     pub spill_dir: PathBuf,
     pub metrics: Arc<Metrics>,
 }
@@ -87,6 +95,16 @@ impl SinkOperator {
         }
     }
 
+    /// Whether what was netted waits for changes of later ticks.
+    fn waits(&mut self, tick: &Tick) -> Result<bool> {
+        match &mut self.netting {
+            Some(netting) if self.cx.until_checkpoint && tick.kind.checkpoint().is_none() => {
+                netting.fits(WAITING_BYTES_MAX)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// Hands over what was encoded. Waits while the storage is behind: that is the back-pressure of output.
     fn stage(&mut self) -> Result<()> {
         let Target::Staged { stage, .. } = &self.cx.target else { return Ok(()) };
@@ -118,6 +136,7 @@ impl Operator for SinkOperator {
     fn end_tick(&mut self, cx: &mut dyn TickCx) -> Result<Step> {
         let tick = *cx.tick();
         if self.writing.is_none()
+            && !self.waits(&tick)?
             && let Some(netting) = &mut self.netting
             && !netting.is_empty()
         {
@@ -164,4 +183,88 @@ fn as_row_changes(changes: Changes) -> Result<RowChanges> {
     }
     let batch = take_record_batch(&changes.batch, &UInt32Array::from(rows))?;
     Ok(RowChanges { batch, kinds: Some(kinds) })
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use thalweg_core::TickKind;
+    use thalweg_core::operator::Waker;
+    use thalweg_core::testing::{changes, columns, print_rows};
+    use thalweg_core::tick::Watermark;
+
+    use super::*;
+
+    struct InTick(Tick);
+
+    impl TickCx for InTick {
+        fn tick(&self) -> &Tick {
+            &self.0
+        }
+
+        fn watermark(&self, _: usize) -> Watermark {
+            Watermark::NONE
+        }
+
+        fn hold_watermark(&mut self, _: Watermark) {}
+
+        fn emit(&mut self, _: Changes) {}
+
+        fn row_error(&mut self, error: Error) -> Result<()> {
+            Err(error)
+        }
+
+        fn waker(&self) -> Waker {
+            Arc::new(|| {})
+        }
+    }
+
+    /// Notes what it gets, as text.
+    #[derive(Clone, Default)]
+    struct Notes(Arc<Mutex<Vec<String>>>);
+
+    impl Encoder for Notes {
+        fn encode(&mut self, tick: &Tick, rows: &RowChanges, _: &mut Vec<u8>) -> Result<()> {
+            self.0.lock().push(format!("tick {}: {}", tick.id, print_rows(rows).replace('\n', ", ")));
+            Ok(())
+        }
+    }
+
+    fn written(until_checkpoint: bool, ticks: &[(TickKind, &str)]) -> Vec<String> {
+        let notes = Notes::default();
+        let (stage, _received) = mpsc::channel(100);
+        let place = std::env::temp_dir();
+        let mut sink = SinkOperator::new(SinkCx {
+            name: "s".to_owned(),
+            node: 0,
+            worker: 0,
+            target: Target::Staged { encoder: Box::new(notes.clone()), stage },
+            key: vec![0],
+            one_row: false,
+            as_they_come: false,
+            until_checkpoint,
+            spill_dir: place,
+            metrics: Arc::default(),
+        });
+        for (id, (kind, text)) in (1..).zip(ticks) {
+            let mut cx = InTick(Tick { id, kind: *kind, wall_clock_us: 0 });
+            sink.push(0, changes(text, &columns("I T")), &mut cx).unwrap();
+            while sink.end_tick(&mut cx).unwrap() == Step::More {}
+        }
+        let notes = notes.0.lock();
+        notes.clone()
+    }
+
+    #[test]
+    fn of_upserts_only_the_last_before_a_checkpoint_are_written() {
+        let ticks = [
+            (TickKind::Plain, "I T\n+ 1 a\n+ 2 b\n+ 3 c"),
+            (TickKind::Plain, "I T\n- 1 a\n+ 1 aa\n- 3 c"),
+            (TickKind::Checkpoint(1), "I T\n- 1 aa\n+ 1 aaa"),
+            (TickKind::Plain, "I T\n- 2 b\n+ 2 bb"),
+            (TickKind::Stop(2), "I T\n- 2 bb"),
+        ];
+        assert_eq!(written(true, &ticks), ["tick 3: I T, +I 1 aaa, +I 2 b, ", "tick 5: I T, -D 2 b, "]);
+        assert_eq!(written(false, &ticks).len(), 5);
+    }
 }

@@ -14,7 +14,7 @@ use thalweg_checkpoint::fail_points;
 use thalweg_connector_api::{EncodeCx, Sink};
 use thalweg_core::operator::Operator;
 use thalweg_core::state::StateTable;
-use thalweg_core::table::Delivery;
+use thalweg_core::table::{Delivery, SinkMode};
 use thalweg_core::{Error, Result};
 use thalweg_graph::{Graph, Node, NodeIx, OperatorSpec, Partitioning};
 use thalweg_state::{Backend, Restore, StateConfig, WorkerState};
@@ -306,6 +306,7 @@ fn sink_operator(task: &WorkerTask, ix: NodeIx) -> Result<Box<dyn Operator>> {
             return Err(Error::option(message).note("SET 'execution.checkpointing.interval' = '1 s'"));
         }
     };
+    let is_staged = matches!(target, Target::Staged { .. });
     Ok(Box::new(SinkOperator::new(SinkCx {
         name: spec.def.name.clone(),
         node: ix,
@@ -314,7 +315,69 @@ fn sink_operator(task: &WorkerTask, ix: NodeIx) -> Result<Box<dyn Operator>> {
         key: spec.key.clone(),
         one_row: spec.one_row,
         as_they_come: !spec.needs_net || inputs.iter().all(|i| i.append_only),
+        until_checkpoint: is_staged && spec.accepts == SinkMode::Upsert,
         spill_dir: task.spill_dir.clone(),
         metrics: task.metrics.clone(),
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use thalweg_graph::Canonical;
+    use thalweg_graph::ops::union::UnionSpec;
+    use thalweg_state::Budget;
+
+    use super::*;
+
+    /// Whoever sees that there will be no more answers finds the reason.
+    #[test]
+    fn the_error_is_told_before_the_answers_end() {
+        let node = Node {
+            id: Canonical::new("test").to_operator_id(),
+            variant: 0,
+            spec: OperatorSpec::Union(UnionSpec {}),
+            inputs: vec![],
+            state: vec![],
+            outputs: vec![],
+        };
+        let graph = Arc::new(Graph { nodes: vec![node] });
+        for _ in 0..200 {
+            let attempt = Arc::new(Attempt::new());
+            let (answers, mut seen) = mpsc::unbounded_channel();
+            let (_commands, commands) = std_mpsc::channel();
+            let task = WorkerTask {
+                worker: 0,
+                workers: 1,
+                job_name: "job".into(),
+                graph: graph.clone(),
+                build: Arc::new(|_| Err(Error::io("cannot build"))),
+                state: StateConfig {
+                    dir: PathBuf::new(),
+                    groups: 0..128,
+                    max_parallelism: 128,
+                    backend: Backend::Memory,
+                    budget: Budget::new(1 << 20),
+                },
+                restore: Restore::default(),
+                sinks: HashMap::new(),
+                facts: HashMap::new(),
+                queues: HashMap::new(),
+                stage: None,
+                attempt: attempt.clone(),
+                commands,
+                answers,
+                metrics: Arc::new(Metrics::default()),
+                first_tick: 1,
+                in_exchange: Arc::default(),
+                spill_dir: PathBuf::new(),
+            };
+            let guards = spawn(vec![task]).unwrap();
+            // Looked at without a pause, or the thread has the time to tell it late.
+            while !matches!(seen.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)) {
+                std::hint::spin_loop();
+            }
+            assert_eq!(attempt.error().expect("no reason is told").to_string(), "cannot build");
+            drop(guards);
+        }
+    }
 }

@@ -279,17 +279,23 @@ impl Durable {
         let mut tasks = vec![attempt.spawn("staging output", stager.run(receiver))];
         let options = &instance.options;
         let owner = claim.owner();
-        for (ix, spec) in graph.sinks() {
-            // Sinks that promise nothing have no segments, but a job is found by them too.
-            logs.ensure(graph.nodes[ix].id, &spec.def.name);
-            // A job that is done has delivered everything: it leaves its targets alone.
-            if spec.delivery == Delivery::None || newest.finished {
-                continue;
+        // Sinks that promise nothing have no segments, but a job is found by them too.
+        graph.sinks().for_each(|(ix, spec)| logs.ensure(graph.nodes[ix].id, &spec.def.name));
+        // A job that is done has delivered everything: it leaves its targets alone.
+        let fed = graph.sinks().filter(|(_, spec)| spec.delivery != Delivery::None && !newest.finished);
+        // All at once: one that is away is waited for.
+        let prepare = fed.map(|(ix, spec)| {
+            let logs = &logs;
+            async move {
+                let sink = instance.sinks.get(&ix).ok_or_else(|| Error::internal("a sink that was not opened"))?;
+                let id = instance.graph.nodes[ix].id;
+                let stored = logs.facts(id);
+                Ok::<_, Error>((ix, spec, id, sink, sink.prepare(stored.as_ref()).await, stored))
             }
-            let sink = instance.sinks.get(&ix).ok_or_else(|| Error::internal("a sink that was not opened"))?;
-            let id = graph.nodes[ix].id;
-            let stored = logs.facts(id);
-            let (facts, prepared) = match (sink.prepare(stored.as_ref()).await, stored) {
+        });
+        for asked in futures::future::join_all(prepare).await {
+            let (ix, spec, id, sink, facts, stored) = asked?;
+            let (facts, prepared) = match (facts, stored) {
                 (Ok(facts), _) => (facts, true),
                 // Its output can be encoded and waits for it; the job's other sinks go on.
                 (Err(e), Some(stored)) if e.is_transient() && newest.tick > 0 => {

@@ -1,7 +1,7 @@
 //! Sources: one reader of a physical system (a server, a cluster, a folder) with one or several output tables.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -81,18 +81,38 @@ pub struct ReaderCx {
     pub piece_bytes_max: usize,
 }
 
-/// What a reader is busy with, in a few words, for the progress line: `snapshot orders 62 %`, `waits for db1:3306`.
+/// What a reader tells of itself, for the progress line and the log.
 #[derive(Debug, Clone, Default)]
-pub struct Status(Arc<Mutex<String>>);
+pub struct Status(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    words: String,
+    purged_in_s: Option<u64>,
+}
 
 impl Status {
-    /// Replaces what was said before; empty: nothing worth a word.
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it is busy with, in a few words: `snapshot orders 62 %`, `waits for db1:3306`. Replaces what was said before;
+    /// empty: nothing worth a word.
     pub fn set(&self, words: impl Into<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = words.into();
+        self.told().words = words.into();
     }
 
     pub fn get(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.told().words.clone()
+    }
+
+    /// For how many seconds more the server keeps what was not read yet; `None`: for ever, or nobody knows.
+    pub fn set_purged_in_s(&self, seconds: Option<u64>) {
+        self.told().purged_in_s = seconds;
+    }
+
+    pub fn purged_in_s(&self) -> Option<u64> {
+        self.told().purged_in_s
     }
 }
 

@@ -19,6 +19,7 @@ mod options;
 mod plan;
 mod position;
 mod pump;
+mod purge;
 mod reader;
 mod router;
 pub mod rows;

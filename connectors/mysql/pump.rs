@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use thalweg_connector_api::{Piece, Position, ReaderCx, SplitId};
-use thalweg_core::clock::now_us;
 use thalweg_core::{Error, Result};
 use tokio::time::Instant;
 
@@ -11,8 +10,9 @@ use crate::binlog::event::{Checksums, Event, EventData};
 use crate::binlog::payload::PayloadReader;
 use crate::binlog::stream::{BinlogStream, Next, ServerId};
 use crate::captured::{ActiveChunk, Captured};
-use crate::check::{self, ServerTable};
+use crate::check::ServerTable;
 use crate::position::{ServerPosition, TableState};
+use crate::purge::{PURGE_CHECK_INTERVAL, PurgeWatch, Read};
 use crate::reader::Sender;
 use crate::router::{Routed, Router};
 use crate::server::{LogPosition, Server};
@@ -29,10 +29,6 @@ const POSITION_BYTES_MAX: u64 = 64 << 20;
 /// Between attempts to connect: doubled each time, up to the second.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// How often it is looked at how long the binlog will still hold our position.
-const PURGE_CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// Of the time for which the server keeps its binlog, what must be left without a warning.
-const PURGE_WARNING_SHARE: f64 = 0.25;
 /// Rows of a chunk at least, however often it was given up.
 const CHUNK_ROWS_MIN: u64 = 16;
 
@@ -70,7 +66,9 @@ pub struct Pump {
     last_piece: Instant,
     /// Bytes of the log that were read since.
     log_bytes: u64,
-    last_purge_check: Instant,
+    /// The server had nothing behind what was read when it was heard last.
+    is_idle: bool,
+    purge: PurgeWatch,
 }
 
 impl Pump {
@@ -107,7 +105,8 @@ impl Pump {
             is_current: false,
             last_piece: Instant::now(),
             log_bytes: 0,
-            last_purge_check: Instant::now(),
+            is_idle: false,
+            purge: PurgeWatch::default(),
             config,
         })
     }
@@ -196,6 +195,9 @@ impl Pump {
                 | EventData::TransactionPayload(_)
                 | EventData::Heartbeat { .. }
         );
+        if is_progress {
+            self.is_idle = matches!(event.data, EventData::Heartbeat { .. });
+        }
         if let Routed::Payload(payload) = routed {
             let at = at.clone();
             self.payload(payload, &at, to).await?;
@@ -213,7 +215,7 @@ impl Pump {
             }
         }
         self.stream = Some(stream);
-        if self.last_purge_check.elapsed() >= PURGE_CHECK_INTERVAL {
+        if self.purge.is_due(self.read()) {
             self.check_purge().await;
         }
         Ok(())
@@ -273,7 +275,10 @@ impl Pump {
                 }
                 Ok(Err(_)) => return Err(Error::cancelled()),
                 // Nobody takes it; the binlog may be purged meanwhile.
-                Err(_) => self.check_purge().await,
+                Err(_) => {
+                    self.is_idle = false;
+                    self.check_purge().await;
+                }
             }
         }
         if continues {
@@ -318,6 +323,8 @@ impl Pump {
         let piece = self.router.piece(changes, false);
         self.send(piece, to).await?;
         fail_points::pass("mysql-chunk-emitted")?;
+        // It took both connections.
+        self.failures = 0;
         self.rows_read[table] += rows;
         self.chunk_rows[table] = (self.chunk_rows[table] * 2).min(self.config.tables[table].options.chunk_rows_max);
         Ok(())
@@ -435,29 +442,20 @@ impl Pump {
 
     // ------------------------------------------------------------------------------------------------- purging
 
-    /// Says so when the server will soon throw away what was not read.
+    fn read(&self) -> Read {
+        Read { commit_us: self.router.commit_us(), is_idle: self.is_idle }
+    }
+
+    /// Tells how long the server still keeps what was not read; aloud when that is short.
     async fn check_purge(&mut self) {
-        self.last_purge_check = Instant::now();
-        let commit_us = self.router.commit_us();
-        let lag_s = (now_us() as u64).saturating_sub(commit_us) / 1_000_000;
-        // At the end of the log nothing is older than what was read.
-        let is_idle = self.stream.as_mut().is_some_and(|s| !s.is_ready());
-        if commit_us == 0 || is_idle || lag_s < PURGE_CHECK_INTERVAL.as_secs() {
-            return;
-        }
-        let kept = async {
-            let mut conn = self.config.server.connect().await?;
-            let found = check::variables(&self.config.server, &mut conn, &["binlog_expire_logs_seconds"]).await?;
-            conn.close().await;
-            Ok::<_, Error>(found.get("binlog_expire_logs_seconds").and_then(|v| v.parse::<u64>().ok()).unwrap_or(0))
-        };
-        let Ok(kept_s @ 1..) = kept.await else { return };
-        let left_s = kept_s.saturating_sub(lag_s);
-        if (left_s as f64) < kept_s as f64 * PURGE_WARNING_SHARE {
+        let left = self.purge.ask(&self.config.server, self.read()).await;
+        self.config.cx.status.set_purged_in_s(left.map(|l| l.left_s));
+        if let Some(left) = left.filter(|l| l.is_short()) {
             tracing::warn!(
-                job = %self.config.cx.job_name, event = "binlog_purge", left_s, lag_s, kept_s,
+                job = %self.config.cx.job_name, event = "binlog_purge",
+                left_s = left.left_s, lag_s = left.lag_s, kept_s = left.kept_s,
                 "MySQL {} purges the binlog that is being read in about {} min: SET PERSIST binlog_expire_logs_seconds keeps it for longer",
-                self.config.server.address(), left_s / 60
+                self.config.server.address(), left.left_s / 60
             );
         }
     }

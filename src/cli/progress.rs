@@ -140,6 +140,7 @@ impl Monitor {
             rows_in_per_s = self.rate.per_s(),
             rows_out = Metrics::load(&metrics.rows_out),
             lag_ms = metrics.lag(),
+            purged_in_s = metrics.purged_in_s(),
             checkpoint = Metrics::load(&metrics.checkpoint),
             checkpoint_ms = Metrics::load(&metrics.checkpoint_ms),
             checkpoint_stall_ms = Metrics::load(&metrics.checkpoint_stall_us) as f64 / 1000.0,

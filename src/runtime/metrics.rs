@@ -41,7 +41,7 @@ pub struct Metrics {
     /// Output that is committed and not delivered.
     pub pending_bytes: AtomicU64,
     pub ended: AtomicBool,
-    /// What the readers are busy with.
+    /// What the readers tell of themselves.
     pub status: Mutex<Vec<Status>>,
 }
 
@@ -60,6 +60,12 @@ impl Metrics {
         words.retain(|w| !w.is_empty());
         words.dedup();
         words.join(", ")
+    }
+
+    /// For how many seconds more the servers keep what was not read yet, the one that keeps it for the shortest time;
+    /// `None`: for ever, or nobody knows.
+    pub fn purged_in_s(&self) -> Option<u64> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Status::purged_in_s).min()
     }
 
     /// Whether there are no rows to be read or worked on.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use harness::{Job, seed, table};
+use harness::{Job, PATIENCE, seed, table};
 use mysqld::{Mysqld, Session};
 use thalweg_connector_api::SourceTable;
 use thalweg_core::SqlType;
@@ -109,7 +109,7 @@ fn transfers_are_never_seen_by_half() {
     let (mut looked, began) = (0, Instant::now());
     while looked < 300 {
         job.tick().unwrap_or_else(|e| panic!("{e}"));
-        assert!(began.elapsed() < harness::PATIENCE);
+        assert!(began.elapsed() < PATIENCE);
         if !job.is_done() {
             continue;
         }
@@ -219,6 +219,15 @@ impl Name {
     }
 }
 
+/// What makes a server a replica of another one.
+fn replicate(source: &Mysqld) -> String {
+    format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, SOURCE_USER = 'root', \
+         SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1; START REPLICA",
+        source.port()
+    )
+}
+
 #[test]
 fn reading_goes_on_at_a_replica_by_gtid() {
     let seed = seed();
@@ -228,11 +237,7 @@ fn reading_goes_on_at_a_replica_by_gtid() {
     root.run("CREATE DATABASE db");
     fill(&mut root, "db.t", Keys::Number, 2_000);
     let mut at_replica = replica.session();
-    at_replica.run(&format!(
-        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, SOURCE_USER = 'root', \
-         SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1; START REPLICA",
-        source.port()
-    ));
+    at_replica.run(&replicate(&source));
     let name = Name::of(&source);
     let port = name.port.to_string();
     let options = [("scan.incremental.snapshot.chunk.size", "40"), ("port", port.as_str())];
@@ -251,6 +256,72 @@ fn reading_goes_on_at_a_replica_by_gtid() {
     job.until_same(0, &mut root, ALL);
     let uuid = at_replica.value("SELECT @@server_uuid");
     assert_eq!(job.position.as_ref().unwrap().0["server"], uuid.as_str(), "it reads the replica");
+}
+
+#[test]
+fn a_transaction_that_was_cut_is_read_on_at_a_replica_that_packs_it_otherwise() {
+    let source = Mysqld::start(&[]);
+    // A few rows an event instead of hundreds.
+    let replica = Mysqld::start(&["--binlog-row-event-max-size=256"]);
+    let mut root = source.session();
+    root.run("CREATE DATABASE db");
+    fill(&mut root, "db.t", Keys::Number, 10);
+    let mut at_replica = replica.session();
+    at_replica.run(&replicate(&source));
+    let name = Name::of(&source);
+    let port = name.port.to_string();
+    let mut job = Job::start(&[t(&source, &[("port", port.as_str())])], "packed").unwrap();
+    job.limits = (700, 1 << 20);
+    job.snapshot();
+    job.stop();
+    root.run("SET SESSION cte_max_recursion_depth = 100000");
+    root.run("INSERT INTO db.t WITH RECURSIVE n AS (SELECT 1000 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 6000) SELECT i, i, 'bulk' FROM n");
+    root.run("UPDATE db.t SET n = n + 1 WHERE id >= 1000");
+    let executed = root.value("SELECT @@GLOBAL.gtid_executed").replace('\n', "");
+    at_replica.wait_for(&format!("SELECT GTID_SUBSET('{executed}', @@GLOBAL.gtid_executed)"), |v| v == "1");
+    // Each server reads on where the other was stopped.
+    let mut moves = 0;
+    for to in [&replica, &source].into_iter().cycle().take(40) {
+        job.tick_of(1).unwrap_or_else(|e| panic!("{e}"));
+        let is_within = job.position.as_ref().unwrap().0["within"].is_array();
+        moves += usize::from(is_within);
+        job.stop();
+        name.point_at(to);
+        if !is_within && moves > 0 {
+            break;
+        }
+    }
+    assert!(moves >= 5, "stopped only {moves} times within a transaction; at {:?}", job.position);
+    job.until_same(0, &mut root, ALL);
+}
+
+#[test]
+fn a_chunk_whose_changes_outgrow_their_limit_is_read_anew_and_smaller() {
+    let server = Mysqld::start(&["--general-log=ON", "--log-output=TABLE"]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db");
+    root.run("CREATE TABLE db.docs (id BIGINT PRIMARY KEY, doc LONGTEXT)");
+    root.run("SET SESSION cte_max_recursion_depth = 100000");
+    root.run("INSERT INTO db.docs WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 1500) SELECT i, 'small' FROM n");
+    let docs = [("id", SqlType::BigInt), ("doc", SqlType::STRING)];
+    let mut job = Job::start(&[table(&server, "db", "docs", &docs, &[])], "outgrown").unwrap();
+    // What the chunk sees for sure is fixed before its first question, which waits for the lock.
+    root.run("LOCK TABLES db.docs WRITE");
+    let mut other = server.session();
+    std::thread::scope(|scope| {
+        let reads = scope.spawn(|| job.snapshot());
+        let waiting =
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'Waiting for table metadata lock'";
+        other.wait_for(waiting, |n| n == "1");
+        root.run("UPDATE db.docs SET doc = CONCAT(id, REPEAT('x', 30000))");
+        root.run("UNLOCK TABLES");
+        reads.join().unwrap();
+    });
+    job.until_same(0, &mut root, "SELECT id, doc FROM db.docs");
+    let reads =
+        "SELECT COUNT(*) FROM mysql.general_log WHERE command_type = 'Execute' AND argument LIKE '%FORCE INDEX%'";
+    let reads: u64 = root.value(reads).parse().unwrap();
+    assert!(reads > 1, "no chunk was given up");
 }
 
 #[test]
@@ -329,6 +400,38 @@ fn a_position_that_the_binlog_has_lost_is_an_error() {
     let uuid = root.value("SELECT @@server_uuid");
     assert!(said.contains("has purged") && said.contains(&uuid) && said.contains("--fresh"), "{said}");
     assert!(said.contains("binlog_expire_logs_seconds"), "{said}");
+}
+
+#[test]
+fn a_reader_tells_for_how_long_the_server_keeps_what_it_has_not_read() {
+    let tells = |job: &Job, what: &dyn Fn(Option<u64>) -> bool| {
+        let began = Instant::now();
+        while !what(job.status.purged_in_s()) {
+            assert!(began.elapsed() < PATIENCE, "it tells {:?}", job.status.purged_in_s());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let (server, mut root) = filled(&[], 10);
+    root.run("SET GLOBAL binlog_expire_logs_seconds = 7200");
+    let mut job = Job::start(&[t(&server, &[])], "kept").unwrap();
+    job.snapshot();
+    root.run("INSERT INTO db.t VALUES (100, 1, 'x')");
+    job.until_same(0, &mut root, ALL);
+    tells(&job, &|left| left.is_some_and(|s| (7000..=7200).contains(&s)));
+
+    // Behind by longer than the server promises to keep it.
+    job.stop();
+    root.run("INSERT INTO db.t VALUES (101, 1, 'x')");
+    root.run("SET GLOBAL binlog_expire_logs_seconds = 1");
+    root.run("SELECT SLEEP(2)");
+    job.until_same(0, &mut root, ALL);
+    tells(&job, &|left| left == Some(0));
+
+    job.stop();
+    root.run("SET GLOBAL binlog_expire_logs_auto_purge = OFF");
+    root.run("INSERT INTO db.t VALUES (102, 1, 'x')");
+    job.until_same(0, &mut root, ALL);
+    tells(&job, &|left| left.is_none());
 }
 
 #[test]
@@ -585,7 +688,7 @@ fn every_reader_has_a_number_of_its_own() {
     // Free again, once the server has noticed.
     let began = Instant::now();
     while let Err(e) = start("7001", "four") {
-        assert!(began.elapsed() < harness::PATIENCE, "{e}");
+        assert!(began.elapsed() < PATIENCE, "{e}");
     }
 }
 

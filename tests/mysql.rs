@@ -79,6 +79,50 @@ fn killed_at_random_moments_a_table_is_in_the_files_once() {
     assert_folds_to(&out, key, &answer);
 }
 
+/// Rows that were there before reading began come with their first change.
+#[test]
+fn without_a_snapshot_changes_of_rows_never_seen_make_a_strict_changelog() {
+    let key = Some(&["id"][..]);
+    let server = Mysqld::start(&[]);
+    let mut root = server.session();
+    root.run("CREATE DATABASE db; USE db; CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(20))");
+    root.run("INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c'), (5, 'e')");
+    let place = tempfile::tempdir().unwrap();
+    let (dir, out, script) = (place.path().join("state"), place.path().join("out"), place.path().join("job.sql"));
+    let columns = "id INT, name STRING, PRIMARY KEY (id) NOT ENFORCED";
+    let sql = format!(
+        "SET 'execution.checkpointing.interval' = '50 ms';
+         CREATE TABLE t ({columns}) {};
+         CREATE TABLE copy ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'debezium-json');
+         INSERT INTO copy SELECT * FROM t;",
+        server.with("db", "t", "'scan.startup.mode' = 'latest-offset'"),
+        out.display()
+    );
+    std::fs::write(&script, sql).unwrap();
+    let holds = |rows: &[&str]| rows.iter().map(|r| (*r).to_owned()).collect::<Rows>();
+    // Each step in a life of its own: what was seen is state.
+    let steps: [(&str, Rows); 4] = [
+        ("UPDATE t SET name = 'x' WHERE id = 1; DELETE FROM t WHERE id = 2", holds(&["[1,\"x\"]"])),
+        (
+            "UPDATE t SET id = 6 WHERE id = 5; INSERT INTO t VALUES (4, 'd')",
+            holds(&["[1,\"x\"]", "[4,\"d\"]", "[6,\"e\"]"]),
+        ),
+        ("UPDATE t SET name = 'dd' WHERE id = 4; DELETE FROM t WHERE id = 1", holds(&["[4,\"dd\"]", "[6,\"e\"]"])),
+        (
+            "DELETE FROM t WHERE id IN (3, 6); INSERT INTO t VALUES (2, 'again')",
+            holds(&["[2,\"again\"]", "[4,\"dd\"]"]),
+        ),
+    ];
+    for (life, (change, answer)) in steps.into_iter().enumerate() {
+        let mut engine = run(&script, &dir, life % 3 + 1).start();
+        // Where the job begins is in its first checkpoint; the first manifest is its name only.
+        engine.wait_until("checkpoint", |_| newest_checkpoint(&dir) > 1);
+        root.run(change);
+        engine.wait_until("the answer", |_| fold(&out, key).unwrap_or_else(|e| panic!("{change}: {e}")).rows == answer);
+        assert!(engine.kill(), "the engine has ended by itself\n{}", engine.stderr_so_far());
+    }
+}
+
 #[test]
 fn a_server_that_is_not_there_is_an_error_at_start() {
     let place = tempfile::tempdir().unwrap();

@@ -186,3 +186,117 @@ fn a_transaction_that_was_cut_is_not_forgotten_while_another_is_read() {
     assert!(router.is_between());
     assert_eq!(position.gtid_set.to_string(), format!("{UUID}:1-4:6-7"));
 }
+
+#[test]
+fn what_comes_without_its_rows_is_refused() {
+    let refused = |what: &str, data: &dyn Fn() -> EventData<'static>, says: &[&str]| {
+        let mut router = router(TableState::Done);
+        begin(&mut router, 5);
+        run(&mut router, "BEGIN").unwrap();
+        route_bytes(&mut router, &table_map_event("shop", "t", &[(column_code::LONGLONG, &[])])).unwrap();
+        let error = route(&mut router, data()).expect_err(what);
+        assert!(!error.is_transient(), "{what}");
+        let text = error.to_string();
+        says.iter().for_each(|s| assert!(text.contains(s), "{what}, {s}: {text}"));
+    };
+    refused(
+        "a part of a document",
+        &|| EventData::PartialUpdateRows { table_id: 7 },
+        &["table t ", "binlog_row_value_options", "--fresh"],
+    );
+    refused(
+        "an incident",
+        &|| EventData::Incident { number: 1, message: b"LOST_EVENTS" },
+        &["incident 1: LOST_EVENTS", "--fresh"],
+    );
+    refused("a file that is loaded", &|| EventData::ExecuteLoadQuery, &["LOAD DATA", "binlog_format = ROW"]);
+    refused("a statement", &|| EventData::Query(query("UPDATE t SET id = id + 1")), &["UPDATE t", "binlog_format"]);
+    // Of a table that nobody reads.
+    let mut router = router(TableState::Done);
+    begin(&mut router, 5);
+    route(&mut router, EventData::PartialUpdateRows { table_id: 9 }).unwrap();
+    // Nor is an event skipped that nobody knows, unless it says that it may be.
+    let error = Event::parse(&crate::testing::event(99, &[1, 2, 3, 4]), Checksums::Crc32).unwrap_err().to_string();
+    assert!(error.contains("type 99") && error.contains("could lose rows"), "{error}");
+    let mut ignorable = crate::testing::event(99, &[1, 2, 3, 4]);
+    ignorable[17] |= 0x80;
+    let body = ignorable.len() - 4;
+    let checksum = crc32fast::hash(&ignorable[..body]);
+    ignorable[body..].copy_from_slice(&checksum.to_le_bytes());
+    assert!(matches!(Event::parse(&ignorable, Checksums::Crc32).unwrap().data, EventData::Other));
+}
+
+/// Whatever order a server sends sound events in: rows, or an error for good, and never a row of a transaction without end.
+#[test]
+fn events_in_any_order_are_rows_or_errors() {
+    let sound = [
+        table_map_event("shop", "t", &[(column_code::LONGLONG, &[])]),
+        table_map_event("shop", "other", &[(column_code::LONG, &[])]),
+        table_map_event("shop", "t", &[(column_code::LONG, &[])]),
+        inserted(1..=3),
+        rows_event(code::UPDATE_ROWS, 1, &[&[0][..], &1i64.to_le_bytes(), &[0], &9i64.to_le_bytes()].concat()),
+        rows_event(code::DELETE_ROWS, 1, &[&[0][..], &2i64.to_le_bytes()].concat()),
+        rows_event(code::WRITE_ROWS, 1, &[0, 1, 2]),
+        rows_event(code::WRITE_ROWS, 2, &[0; 18]),
+    ];
+    let statements = [
+        "BEGIN",
+        "COMMIT",
+        "ROLLBACK",
+        "SAVEPOINT `s`",
+        "ROLLBACK TO `s`",
+        "XA START X'61',X'',1",
+        "XA END X'61',X'',1",
+        "XA COMMIT X'61',X'',1",
+        "XA ROLLBACK X'61',X'',1",
+        "CREATE TABLE other (id INT)",
+        "ALTER TABLE t ADD COLUMN x INT",
+        "DROP TABLE t",
+    ];
+    let mut seed = 1u64;
+    let mut below = |n: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % n
+    };
+    let (mut committed, mut refused) = (0, 0);
+    for _ in 0..3000 {
+        let state = if below(2) == 0 { TableState::Done } else { TableState::Empty };
+        let reads = state == TableState::Empty && below(2) == 0;
+        let mut router = router(state);
+        if reads {
+            let fold = Fold::new(&router.tables[0].layout).unwrap();
+            router.tables[0].chunk = Some(ActiveChunk { upper: None, fold });
+        }
+        let (mut number, mut step) = (4, 0);
+        for _ in 0..30 {
+            // Mostly what comes next in a sound log: a transaction, its begin, a table, rows, the end.
+            let what = if below(6) > 0 { step % 5 } else { below(10) };
+            step += 1;
+            let result = match what {
+                0 => {
+                    number += 1;
+                    let event = GtidEvent {
+                        gtid: Some(gtid(number)),
+                        original_commit_us: 1,
+                        immediate_commit_us: 1,
+                        transaction_bytes: 0,
+                    };
+                    route(&mut router, EventData::Gtid(event))
+                }
+                1 => run(&mut router, "BEGIN"),
+                2 => route_bytes(&mut router, &sound[0]),
+                3 => route_bytes(&mut router, &sound[3]),
+                4 => route(&mut router, EventData::Xid(1)),
+                5 => run(&mut router, statements[below(statements.len())]),
+                _ => route_bytes(&mut router, &sound[below(sound.len())]),
+            };
+            if let Err(e) = result {
+                assert!(!e.is_transient(), "{e}");
+                refused += 1;
+                break;
+            }
+            committed += usize::from(router.is_between() && router.waiting().1 > 0);
+        }
+    }
+    assert!(committed > 100 && refused > 1000, "{committed} with rows, {refused} refused");
+}

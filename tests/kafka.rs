@@ -126,12 +126,12 @@ fn a_group_s_offsets_say_where_reading_begins_and_where_it_ends() {
         let table = kafka.with(&topic, &format!("'format' = 'json', 'properties.group.id' = 'mine-{topic}', {more}"));
         format!("CREATE TABLE t (i INT) {table}; SELECT i FROM t;")
     };
-    kafka.commit(&format!("mine-{topic}"), &topic, 1, 3);
+    kafka.commit(&format!("mine-{topic}"), &topic, 1, 3, "");
     let from = "'scan.startup.mode' = 'group-offsets', 'scan.bounded.mode' = 'latest-offset'";
     let e = refused(&read(from));
     assert!(e.contains("has no offset of partition 0"), "{e}");
     assert_eq!(rows(&read(&format!("{from}, 'properties.auto.offset.reset' = 'latest'"))), ["7"]);
-    kafka.commit(&format!("mine-{topic}"), &topic, 0, 2);
+    kafka.commit(&format!("mine-{topic}"), &topic, 0, 2, "");
     assert_eq!(rows(&read(from)), ["2", "3", "7"]);
     let until = "'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'group-offsets'";
     assert_eq!(rows(&read(until)), ["0", "1", "4", "5", "6"]);
@@ -153,7 +153,7 @@ fn offsets_of_checkpoints_are_committed_to_the_group_and_a_restart_does_not_look
     engine.wait_until("offset", |_| kafka.committed(&group, &from, 0).is_some_and(|(offset, _)| offset == 2));
     engine.wait_until("rows", |_| values(kafka, &target).len() == 2);
     engine.kill();
-    kafka.commit(&group, &from, 0, 0);
+    kafka.commit(&group, &from, 0, 0, "");
     let mut engine = job.run(1).start();
     kafka.produce(&from, &[to(0, r#"{"i":2}"#)]);
     engine.wait_until("row", |_| values(kafka, &target).len() >= 3);

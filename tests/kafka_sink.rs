@@ -361,6 +361,57 @@ fn a_lost_mark_is_written_anew_if_nothing_waits_and_else_asked_about() {
 }
 
 #[test]
+fn a_mark_that_the_job_did_not_leave_so_stops_it() {
+    let copy = Copy::new("moved-mark", 60_000, 6_000);
+    // No transaction is open then.
+    assert!(copy.job.run(2).fail_point("after-deliver=kill@6").ended().was_killed());
+    let group = group_of(&copy.job, &copy.changelog);
+    let (segment, metadata) = copy.kafka.committed(&group, &copy.changelog, 0).expect("a mark");
+    assert!(segment > 1, "{segment}");
+    let before = copy.kafka.read(&copy.changelog).len();
+    let other = "thalweg/1 job=00000000000000000000000000000000";
+    for (n, metadata, says) in [
+        (0, metadata.as_str(), "the target has lost segments"),
+        (segment, other, "the mark of another job, 00000000000000000000000000000000"),
+        (segment, "", "which is no mark of Thalweg"),
+    ] {
+        copy.kafka.commit(&group, &copy.changelog, 0, n, metadata);
+        copy.job.run(1).fails().says(&[says]);
+        assert_eq!(copy.kafka.read_all(&copy.changelog).len(), before, "{says}: it wrote");
+    }
+    copy.kafka.commit(&group, &copy.changelog, 0, segment, &metadata);
+    copy.job.run(2).succeeds();
+    copy.assert_done();
+}
+
+#[test]
+fn a_sink_with_nothing_to_write_renews_its_mark() {
+    let kafka = Kafka::shared();
+    let (from, target) = (kafka.topic("idle", 1, &[]), kafka.topic("idle-to", 1, &[]));
+    kafka.produce(&from, &[to(0, r#"{"i":1}"#)]);
+    let job = Job::new(&format!(
+        "SET 'sink.mark-interval' = '1 s'; CREATE TABLE source (i INT) {}; CREATE TABLE target (i INT) {};
+         INSERT INTO target SELECT i FROM source;",
+        kafka.with(&from, "'format' = 'json', 'scan.startup.mode' = 'earliest-offset'"),
+        kafka.with(&target, "'format' = 'json'"),
+    ));
+    let mut engine = job.run(1).start();
+    engine.wait_until("a row", |_| !kafka.read(&target).is_empty());
+    let group = group_of(&job, &target);
+    let mark = || kafka.committed(&group, &target, 0);
+    let before = mark().expect("a mark");
+    // As the broker forgets it after its time.
+    kafka.delete_group(&group);
+    assert!(engine.wait_until("a new mark", |_| mark().is_some()), "{}", engine.stderr_so_far());
+    assert_eq!(mark(), Some(before));
+    engine.kill();
+    kafka.produce(&from, &[to(0, r#"{"i":2}"#)]);
+    let mut engine = job.run(1).start();
+    engine.wait_until("the next row", |_| kafka.read(&target).len() == 2);
+    engine.kill();
+}
+
+#[test]
 fn at_least_once_loses_nothing() {
     let kafka = Kafka::shared();
     let (from, target) = (kafka.topic("least", 2, &[]), kafka.topic("least-to", 2, &[]));

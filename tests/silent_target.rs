@@ -87,11 +87,49 @@ fn a_target_that_does_not_answer_at_the_start_holds_up_nobody_and_gets_everythin
     );
 }
 
-/// The last segment of the only sink that is staged, as the newest manifest says.
-fn last_staged(dir: &Path) -> u64 {
+/// The only sink, as the newest manifest has it.
+fn sink_log(dir: &Path) -> serde_json::Value {
     let manifest = newest_manifest(dir).and_then(|m| std::fs::read(m).ok()).unwrap_or_default();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap_or_default();
-    manifest["manifest"]["sinks"][0]["last_staged"].as_u64().unwrap_or(0)
+    manifest["manifest"]["sinks"][0].clone()
+}
+
+fn last_staged(dir: &Path) -> u64 {
+    sink_log(dir)["last_staged"].as_u64().unwrap_or(0)
+}
+
+fn pending_bytes(dir: &Path) -> u64 {
+    let log = sink_log(dir);
+    log["pending"].as_array().into_iter().flatten().filter_map(|s| s["bytes"].as_u64()).sum()
+}
+
+#[test]
+fn reading_waits_when_enough_output_waits_for_its_target() {
+    let inputs = tempfile::tempdir().unwrap();
+    let workload = Workload::generate(inputs.path(), support::seed(), 30_000);
+    let place = tempfile::tempdir().unwrap();
+    let (dir, out, script) = (place.path().join("state"), place.path().join("out"), place.path().join("job.sql"));
+    let [_, insert, _] = inserts("o", "c");
+    let limit = 64 << 10;
+    let sql = workload.tables(&out, Script { keys: true, rate: 5_000 }) + &statement_set(&[insert]);
+    std::fs::write(&script, format!("SET 'sink.pending-bytes-max' = '64 kb';\n{sql}")).unwrap();
+    let totals = out.join("totals");
+    let mut engine = run(&script, &dir, 2).start();
+    goes_on(&mut engine, "output", || parts(&totals) >= 2);
+    assert!(engine.kill());
+    let silent = Silent::new(&totals);
+    let mut engine = run(&script, &dir, 2).start();
+    goes_on(&mut engine, "output that waits", || pending_bytes(&dir) > limit);
+    // What was read and not committed by then still comes; then nothing, though it is time for many checkpoints.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let (waits, checkpoint) = (pending_bytes(&dir), newest_checkpoint(&dir));
+    assert!(waits < 8 * limit, "{waits} bytes wait");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!((pending_bytes(&dir), newest_checkpoint(&dir)), (waits, checkpoint), "it reads on");
+    silent.speaks();
+    let ended = engine.wait();
+    assert_eq!(ended.status.code(), Some(0), "{ended}");
+    support::changelog::assert_folds_to(&totals, Some(TOTALS_KEY), &workload.totals);
 }
 
 #[test]

@@ -338,10 +338,11 @@ impl Kafka {
     }
 
     /// Commits an offset for a group that nobody is a member of.
-    pub fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+    pub fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
         let consumer: BaseConsumer = self.config().set("group.id", group).create().expect("a client can be made");
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
+        list.find_partition(topic, partition).expect("it was added").set_metadata(metadata);
         consumer.commit(&list, CommitMode::Sync).expect("the broker takes the offset");
     }
 

@@ -198,6 +198,12 @@ impl MysqlSource {
     async fn begin(&self, conn: &mut Conn) -> Result<ServerPosition> {
         check::nothing_prepared(&self.server, conn).await?;
         let state = self.server.state(conn).await?;
+        if matches!(
+            self.startup(),
+            Startup::Earliest | Startup::GtidSet(_) | Startup::File { .. } | Startup::Timestamp(_)
+        ) {
+            self.warn_of_old_columns(conn).await?;
+        }
         let gtid_set = match self.startup() {
             // The log's end, read after what is visible: both name the same transactions, or the log's end some more.
             Startup::Initial | Startup::Snapshot | Startup::Latest => state.executed.clone(),
@@ -233,6 +239,22 @@ impl MysqlSource {
             tables: tables.collect::<BTreeMap<_, _>>(),
             prepared: BTreeSet::new(),
         })
+    }
+
+    /// Rows of the past are read by the columns of today.
+    async fn warn_of_old_columns(&self, conn: &mut Conn) -> Result<()> {
+        const NAME: &str = "binlog_row_metadata";
+        let found = check::variables(&self.server, conn, &[NAME]).await?;
+        if found.get(NAME).is_none_or(|v| !v.eq_ignore_ascii_case("FULL")) {
+            let tables: Vec<&str> = self.tables.iter().map(|t| t.name.as_str()).collect();
+            tracing::warn!(
+                event = "old_columns",
+                "MySQL {}: {NAME} is not FULL, so rows in the binlog name no columns: they are read as the columns that {} has now; a column that was moved or renamed since is noticed only if its type differs",
+                self.server.address(),
+                tables.join(", ")
+            );
+        }
+        Ok(())
     }
 
     async fn files(&self, conn: &mut Conn) -> Result<Vec<String>> {

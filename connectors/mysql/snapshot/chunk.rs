@@ -8,6 +8,7 @@ use thalweg_core::{Changes, Error, Result};
 use crate::gtid::GtidSet;
 use crate::key::{Key, KeyColumn, KeyPart, quote_name};
 use crate::layout::TableLayout;
+use crate::rows::binary_row::RowPlan;
 use crate::rows::{RowMeta, RowsBuilder};
 use crate::server::{LogPosition, Server, text};
 use crate::wire::Conn;
@@ -81,7 +82,7 @@ pub async fn read(server: &Server, conn: &mut Conn, ask: Ask<'_>, keep: &mut boo
             }
             continue;
         }
-        builder.push_row(&plan, row, meta)?;
+        builder.push_row(&plan, row, meta).map_err(|e| in_row(e, server, &plan, row))?;
         keys.push(ask.layout.key_of_row(&plan, row)?);
         meta.order += 1;
         if builder.rows() >= ask.batch_rows_max {
@@ -110,6 +111,15 @@ pub async fn read(server: &Server, conn: &mut Conn, ask: Ask<'_>, keep: &mut boo
     match server.value(conn, "SELECT @@GLOBAL.server_uuid").await? {
         Some(uuid) if uuid == ask.server_uuid => Ok(Answer::Chunk(Chunk { batches, keys, upper, high })),
         _ => Ok(Answer::OtherServer),
+    }
+}
+
+/// Which row an error is about.
+#[cold]
+fn in_row(e: Error, server: &Server, plan: &RowPlan, row: &[u8]) -> Error {
+    match plan.key(row) {
+        Ok(key) => e.context(format!("MySQL {}, snapshot, row with primary key {key}", server.address())),
+        Err(_) => e,
     }
 }
 

@@ -339,6 +339,31 @@ fn a_key_by_which_the_server_orders_nothing_stops_the_snapshot() {
 }
 
 #[test]
+fn a_value_that_cannot_be_converted_is_named_with_its_place() {
+    let mut root = database("cells");
+    root.run("SET SESSION sql_mode = ''");
+    root.run("CREATE TABLE d (id BIGINT, part VARCHAR(5), day DATE, PRIMARY KEY (id, part))");
+    root.run("INSERT INTO d VALUES (1, 'a', '2024-02-29'), (7, 'b', '0000-00-00')");
+    let start = |mode| {
+        let declared = [("id", SqlType::BigInt), ("day", SqlType::Date)];
+        Job::start(&[table(&SERVER, "cells", "d", &declared, &[("scan.startup.mode", mode)])], mode).unwrap()
+    };
+    let mut streamed = start("latest-offset");
+    let said = start("initial").error().to_string();
+    for part in ["table d", "\"day\"", "0000-00-00", "snapshot, row with primary key (7, ", "zero-dates"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    root.run("SET SESSION sql_mode = 'ALLOW_INVALID_DATES'");
+    root.run("UPDATE d SET day = '2024-02-31' WHERE id = 1");
+    let e = streamed.error();
+    let said = e.to_string();
+    for part in ["table d", "\"day\"", "binlog binlog.0"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!e.is_transient(), "{said}");
+}
+
+#[test]
 fn tables_that_cannot_be_read_are_refused_with_what_to_do() {
     let mut root = database("refused");
     root.run("CREATE TABLE no_key (id BIGINT)");

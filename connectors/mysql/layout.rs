@@ -14,7 +14,7 @@ use thalweg_core::{Error, Result, SqlType};
 
 use crate::binlog::table_map::TableMap;
 use crate::charset::Charset;
-use crate::key::{Key, KeyColumn, quote_name};
+use crate::key::{KeyColumn, quote_name};
 use crate::rows::binary_row::RowPlan;
 use crate::rows::zone::Zone;
 use crate::types::MySqlType;
@@ -291,11 +291,6 @@ impl TableLayout {
         let plan = Arc::new(ImagePlan::new(self, &map.columns()?)?);
         *last = Some((map.columns_bytes().to_vec(), plan.clone()));
         Ok(plan)
-    }
-
-    /// The key of a row that a snapshot selected.
-    pub fn key_of_row(&self, plan: &RowPlan, row: &[u8]) -> Result<Key> {
-        plan.key(row)
     }
 }
 

@@ -386,7 +386,7 @@ mod tests {
 
     use super::*;
     use crate::manifest::tests::manifest;
-    use crate::segments::{self, PartBuilder, SinkLog};
+    use crate::segments::{self, Part, SinkLog};
 
     async fn first(s: &Arc<Storage>) -> (Attempt, Manifest) {
         Attempt::first(s.clone(), AttemptId::after(None), manifest("j", 0)).await.unwrap()
@@ -495,9 +495,8 @@ mod tests {
         let (mut a, _) = first(&s).await;
         let mut log = SinkLog::new(sink, "out");
         for n in 1..=3u64 {
-            let mut part = PartBuilder::default();
-            part.push(n, 1, format!("row {n}\n").as_bytes()).unwrap();
-            let stored = segments::stage(&s, a.id(), sink, 0, n, part.take().unwrap()).await.unwrap();
+            let part = Part { chunks: vec![format!("row {n}\n").into()], rows: 1, first_tick: n, last_tick: n };
+            let stored = segments::stage(&s, a.id(), sink, 0, n, part).await.unwrap();
             log.close(vec![stored], 1 << 20);
             let mut m = manifest("j", n);
             m.sinks = vec![log.clone()];

@@ -28,18 +28,11 @@ use crate::storage::Storage;
 const MAGIC: &[u8; 8] = b"THALSEG1";
 const CHUNK_HEADER_BYTES: usize = 8;
 
-/// One worker's rows of one sink, being collected.
-#[derive(Debug, Default)]
-pub struct PartBuilder {
-    bytes: Vec<u8>,
-    rows: u64,
-    ticks: Option<(u64, u64)>,
-}
-
-/// A finished part that is not stored yet.
+/// One worker's rows of one sink that are not stored yet.
 #[derive(Debug, Clone)]
 pub struct Part {
-    pub bytes: Bytes,
+    /// What each call of the encoder appended, in the order of ticks.
+    pub chunks: Vec<Bytes>,
     pub rows: u64,
     pub first_tick: u64,
     pub last_tick: u64,
@@ -95,40 +88,25 @@ pub struct SinkLog {
     pub facts: serde_json::Value,
 }
 
-impl PartBuilder {
-    /// Appends what one call of the encoder gave. Ticks come in order.
-    pub fn push(&mut self, tick: u64, rows: u64, chunk: &[u8]) -> Result<()> {
-        if chunk.is_empty() && rows == 0 {
-            return Ok(());
+impl Part {
+    /// The object that it is stored as, in pieces, with its CRC-32. Nothing of the chunks is copied.
+    fn to_object(&self) -> Result<(Vec<Bytes>, u32)> {
+        let mut crc32 = crc32fast::Hasher::new();
+        crc32.update(MAGIC);
+        let mut pieces = vec![Bytes::from_static(MAGIC)];
+        for chunk in self.chunks.iter().filter(|c| !c.is_empty()) {
+            let length = u32::try_from(chunk.len())
+                .map_err(|_| Error::row("the encoded rows of one tick's batch take more than 4 GiB"))?;
+            let mut of_chunk = crc32fast::Hasher::new();
+            of_chunk.update(chunk);
+            let mut header = [0; CHUNK_HEADER_BYTES];
+            header[..4].copy_from_slice(&length.to_le_bytes());
+            header[4..].copy_from_slice(&of_chunk.clone().finalize().to_le_bytes());
+            crc32.update(&header);
+            crc32.combine(&of_chunk);
+            pieces.extend([Bytes::copy_from_slice(&header), chunk.clone()]);
         }
-        let length = u32::try_from(chunk.len())
-            .map_err(|_| Error::row("the encoded rows of one tick's batch take more than 4 GiB"))?;
-        if self.bytes.is_empty() {
-            self.bytes.extend(MAGIC);
-        }
-        self.bytes.extend(length.to_le_bytes());
-        self.bytes.extend(crc32fast::hash(chunk).to_le_bytes());
-        self.bytes.extend_from_slice(chunk);
-        self.rows += rows;
-        let first = self.ticks.map_or(tick, |(first, _)| first);
-        self.ticks = Some((first, tick));
-        Ok(())
-    }
-
-    /// Bytes collected so far.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// What was collected, if anything; the builder is empty after.
-    pub fn take(&mut self) -> Option<Part> {
-        let (first_tick, last_tick) = self.ticks.take()?;
-        let bytes = std::mem::take(&mut self.bytes).into();
-        Some(Part { bytes, rows: std::mem::take(&mut self.rows), first_tick, last_tick })
+        Ok((pieces, crc32.finalize()))
     }
 }
 
@@ -142,9 +120,9 @@ pub async fn stage(
     part: Part,
 ) -> Result<StoredPart> {
     let object = layout::segment_part(attempt, sink, worker, seq);
-    let crc32 = crc32fast::hash(&part.bytes);
-    let bytes = part.bytes.len() as u64;
-    storage.put(&object, part.bytes).await?;
+    let (pieces, crc32) = part.to_object()?;
+    let bytes = pieces.iter().map(|p| p.len() as u64).sum();
+    storage.put_pieces(&object, pieces).await?;
     let Part { rows, first_tick, last_tick, .. } = part;
     Ok(StoredPart { object, worker, seq, rows, bytes, crc32, first_tick, last_tick })
 }
@@ -371,16 +349,13 @@ mod tests {
     }
 
     #[test]
-    fn chunks_come_back_as_they_were_pushed() {
-        let mut b = PartBuilder::default();
-        assert!(b.take().is_none());
-        b.push(3, 2, b"two\nrows\n").unwrap();
-        b.push(3, 0, b"").unwrap();
-        b.push(5, 1, b"one\n").unwrap();
-        let part = b.take().unwrap();
-        assert_eq!((part.rows, part.first_tick, part.last_tick), (3, 3, 5));
-        assert_eq!(chunks(part.bytes).unwrap(), ["two\nrows\n", "one\n"]);
-        assert!(b.is_empty() && b.take().is_none());
+    fn chunks_come_back_as_they_were_staged() {
+        let given = ["two\nrows\n", "", "one\n"].map(|c| Bytes::from_static(c.as_bytes()));
+        let part = Part { chunks: given.to_vec(), rows: 3, first_tick: 3, last_tick: 5 };
+        let (pieces, crc32) = part.to_object().unwrap();
+        let object: Vec<u8> = pieces.concat();
+        assert_eq!(crc32, crc32fast::hash(&object));
+        assert_eq!(chunks(object.into()).unwrap(), ["two\nrows\n", "one\n"]);
     }
 
     proptest! {

@@ -5,20 +5,23 @@
 //! the final one; directories are synced before the next manifest is put.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt};
 use thalweg_core::stored::StoredFile;
 use thalweg_core::{Error, ErrorCode, Result};
 use tokio::sync::Mutex;
 
 use crate::layout;
 use crate::manifest::{Manifest, WHAT_TO_DO};
+
+/// Small pieces of an object are written together.
+const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Storage of one job.
 #[derive(Debug)]
@@ -69,10 +72,15 @@ impl Storage {
 
     /// Puts an object; its content is durable when this returns, its name with the next manifest.
     pub async fn put(&self, object: &str, bytes: Bytes) -> Result<()> {
+        self.put_pieces(object, vec![bytes]).await
+    }
+
+    /// As `put`, of an object that lies in memory in pieces.
+    pub async fn put_pieces(&self, object: &str, pieces: Vec<Bytes>) -> Result<()> {
         let path = self.root.join(object);
         let dirs = blocking(move || {
             let dirs = make_parent(&path)?;
-            write_synced(&path, &bytes)
+            write_synced(&path, &pieces)
                 .and_then(|temp| replace(&temp, &path))
                 .map_err(|e| io_error(&path, "writing", &e))?;
             Ok(dirs)
@@ -118,7 +126,7 @@ impl Storage {
                 sync_dir(dir).map_err(|e| io_error(dir, "syncing", &e))?;
             }
             let put = || -> std::io::Result<bool> {
-                let temp = write_synced(&path, &bytes)?;
+                let temp = write_synced(&path, &[bytes])?;
                 let linked = std::fs::hard_link(&temp, &path);
                 let _ = std::fs::remove_file(&temp);
                 match linked {
@@ -144,7 +152,15 @@ impl Storage {
             e => Error::io(format!("reading {}: {e}", self.describe(object))),
         };
         let found = self.store.get(&object.into()).await.map_err(error)?;
-        found.bytes().await.map_err(error)
+        let size = found.meta.size as usize;
+        let GetResultPayload::File(mut file, path) = found.payload else { return found.bytes().await.map_err(error) };
+        // As object_store reads it, but that does not clear the memory first.
+        blocking(move || {
+            let mut bytes = Vec::with_capacity(size);
+            file.read_to_end(&mut bytes).map_err(|e| io_error(&path, "reading", &e))?;
+            Ok(bytes.into())
+        })
+        .await
     }
 
     /// All objects below a folder (`""`: all), by name.
@@ -365,9 +381,14 @@ fn is_temporary(path: &Path) -> bool {
     number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<PathBuf> {
+fn write_synced(path: &Path, pieces: &[Bytes]) -> std::io::Result<PathBuf> {
     let temp = temporary(path);
-    let written = std::fs::File::create_new(&temp).and_then(|mut f| f.write_all(bytes).and_then(|()| f.sync_all()));
+    let write = || {
+        let mut file = BufWriter::with_capacity(WRITE_BUFFER_BYTES, std::fs::File::create_new(&temp)?);
+        pieces.iter().try_for_each(|piece| file.write_all(piece))?;
+        file.into_inner()?.sync_all()
+    };
+    let written = write();
     if written.is_err() {
         let _ = std::fs::remove_file(&temp);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use bytes::Bytes;
 use thalweg_connector_api::{Position, SplitId};
 use thalweg_core::Tick;
 use thalweg_graph::NodeIx;
@@ -62,6 +63,6 @@ pub struct StagedChunks {
     pub last_tick: u64,
     pub rows: u64,
     /// What each call of the encoder appended.
-    pub chunks: Vec<Vec<u8>>,
+    pub chunks: Vec<Bytes>,
     pub bytes: u64,
 }

@@ -62,11 +62,14 @@ pub struct SinkOperator {
     /// The netting of the tick that is being written out.
     writing: Option<NetChanges>,
     staged: Option<StagedChunks>,
+    /// Of what was encoded last.
+    bytes_of_rows: u64,
+    rows_encoded: u64,
 }
 
 impl SinkOperator {
     pub fn new(cx: SinkCx) -> Self {
-        SinkOperator { cx, netting: None, writing: None, staged: None }
+        SinkOperator { cx, netting: None, writing: None, staged: None, bytes_of_rows: 0, rows_encoded: 0 }
     }
 
     fn write(&mut self, tick: &Tick, rows: &RowChanges) -> Result<()> {
@@ -75,7 +78,9 @@ impl SinkOperator {
         match &mut self.cx.target {
             Target::Direct(writer) => writer.write(tick, rows),
             Target::Staged { encoder, .. } => {
-                let mut bytes = vec![];
+                // As many as the rows before took, and some more: a buffer that grows is copied again and again.
+                let expected = self.bytes_of_rows.saturating_mul(count) / self.rows_encoded.max(1);
+                let mut bytes = Vec::with_capacity((expected + expected / 8) as usize);
                 encoder.encode(tick, rows, &mut bytes).map_err(|e| e.context(&self.cx.name))?;
                 let staged = self.staged.get_or_insert_with(|| StagedChunks {
                     sink: self.cx.node,
@@ -89,7 +94,8 @@ impl SinkOperator {
                 staged.last_tick = tick.id;
                 staged.rows += count;
                 staged.bytes += bytes.len() as u64;
-                staged.chunks.push(bytes);
+                (self.bytes_of_rows, self.rows_encoded) = (bytes.len() as u64, count);
+                staged.chunks.push(bytes.into());
                 if staged.bytes >= STAGE_BYTES { self.stage() } else { Ok(()) }
             }
         }

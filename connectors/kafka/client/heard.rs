@@ -36,6 +36,27 @@ struct HeardState {
     undelivered: Option<Undelivered>,
     /// Messages that are on their way, by the tag that they were given.
     on_their_way: BTreeMap<usize, usize>,
+    /// A tag, and how many messages of it have arrived that `on_their_way` still counts: they come many at a time.
+    arrived: (usize, usize),
+}
+
+impl HeardState {
+    /// Messages of a tag are no longer on their way.
+    fn settle(&mut self, tag: usize, messages: usize) {
+        if let Some(count) = self.on_their_way.get_mut(&tag) {
+            *count -= messages.min(*count);
+            if *count == 0 {
+                self.on_their_way.remove(&tag);
+            }
+        }
+    }
+
+    fn settle_arrived(&mut self) {
+        let (tag, messages) = std::mem::take(&mut self.arrived);
+        if messages > 0 {
+            self.settle(tag, messages);
+        }
+    }
 }
 
 /// A message that the broker did not take.
@@ -105,18 +126,14 @@ impl Heard {
 
     /// Takes back what `sending` counted and was not taken.
     pub fn not_sent(&self, tag: usize, messages: usize) {
-        let mut state = self.state();
-        if let Some(count) = state.on_their_way.get_mut(&tag) {
-            *count -= messages.min(*count);
-            if *count == 0 {
-                state.on_their_way.remove(&tag);
-            }
-        }
+        self.state().settle(tag, messages);
     }
 
     /// The lowest tag whose messages are not all delivered.
     pub fn oldest(&self) -> Option<usize> {
-        self.state().on_their_way.keys().next().copied()
+        let mut state = self.state();
+        state.settle_arrived();
+        state.on_their_way.keys().next().copied()
     }
 
     fn on_error(&self, code: Code, text: String) {
@@ -180,12 +197,11 @@ pub unsafe extern "C" fn on_delivery(
     let (heard, message) = unsafe { (&*opaque.cast::<Heard>(), &*message) };
     let mut state = heard.state();
     let tag = message._private as usize;
-    if let Some(count) = state.on_their_way.get_mut(&tag) {
-        *count -= 1;
-        if *count == 0 {
-            state.on_their_way.remove(&tag);
-        }
+    if state.arrived.0 != tag {
+        state.settle_arrived();
+        state.arrived.0 = tag;
     }
+    state.arrived.1 += 1;
     if message.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR && state.undelivered.is_none() {
         // SAFETY: the key has this many bytes.
         let key = (!message.key.is_null())

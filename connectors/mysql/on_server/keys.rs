@@ -139,7 +139,7 @@ async fn select(session: &mut Session, layout: &Arc<TableLayout>) -> Vec<Key> {
     let plan = layout.row_plan(&codes).unwrap();
     let mut keys = vec![];
     while let Some(row) = session.conn.next_row().await.unwrap() {
-        keys.push(layout.key_of_row(&plan, row).unwrap());
+        keys.push(plan.key(row).unwrap());
     }
     session.run("SET character_set_results = utf8mb4").await;
     keys

@@ -90,9 +90,21 @@ impl RowPlan {
         Ok(())
     }
 
+    /// The first bytes of a row, of which `key` makes its key.
+    #[inline]
+    pub(crate) fn key_bytes<'a>(&self, row: &'a [u8]) -> Result<&'a [u8]> {
+        let (nulls, mut rest) = self.split(row)?;
+        for (i, column) in self.columns[..self.key].iter().enumerate() {
+            if nulls[(i + 2) / 8] & 1 << ((i + 2) % 8) == 0 {
+                read_value(&mut rest, &column.ty)?;
+            }
+        }
+        Ok(&row[..row.len() - rest.rest().len()])
+    }
+
     pub(crate) fn key(&self, row: &[u8]) -> Result<Key> {
         let (nulls, mut rest) = self.split(row)?;
-        let mut parts = vec![];
+        let mut parts = Vec::with_capacity(self.key);
         for (i, column) in self.columns[..self.key].iter().enumerate() {
             if nulls[(i + 2) / 8] & 1 << ((i + 2) % 8) != 0 {
                 return Err(damaged(format!("NULL in primary key column \"{}\"", column.name)));

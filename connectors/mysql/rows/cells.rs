@@ -147,8 +147,9 @@ impl Strings {
     }
 
     fn finish(&mut self) -> (OffsetBuffer<i32>, arrow::buffer::Buffer) {
-        let ends = std::mem::replace(&mut self.ends, vec![0]);
-        let data = std::mem::take(&mut self.data);
+        let ends = take(&mut self.ends);
+        self.ends.push(0);
+        let data = take(&mut self.data);
         (OffsetBuffer::new(ScalarBuffer::from(ends)), arrow::buffer::Buffer::from_vec(data))
     }
 }
@@ -403,8 +404,7 @@ impl Cells {
             Values::Float(v) => primitive::<Float32Type>(v, nulls),
             Values::Double(v) => primitive::<Float64Type>(v, nulls),
             Values::Decimal128 { precision, scale, values } => Arc::new(
-                Decimal128Array::new(std::mem::take(values).into(), nulls)
-                    .with_precision_and_scale(*precision, *scale as i8)?,
+                Decimal128Array::new(take(values).into(), nulls).with_precision_and_scale(*precision, *scale as i8)?,
             ),
             Values::Decimal256 { precision, scale, values } => Arc::new(
                 Decimal256Array::new(std::mem::take(values).into(), nulls)
@@ -444,8 +444,14 @@ impl Cells {
     }
 }
 
+/// What was built, and room for as much in the next batch: values that grow from nothing are copied again and again.
+fn take<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = Vec::with_capacity(values.len());
+    std::mem::replace(values, room)
+}
+
 fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>) -> ArrayRef {
-    Arc::new(PrimitiveArray::<T>::new(std::mem::take(values).into(), nulls))
+    Arc::new(PrimitiveArray::<T>::new(take(values).into(), nulls))
 }
 
 fn timestamp<T: arrow::datatypes::ArrowTimestampType>(
@@ -453,7 +459,7 @@ fn timestamp<T: arrow::datatypes::ArrowTimestampType>(
     nulls: Option<NullBuffer>,
     zoned: bool,
 ) -> ArrayRef {
-    let array = PrimitiveArray::<T>::new(std::mem::take(values).into(), nulls);
+    let array = PrimitiveArray::<T>::new(take(values).into(), nulls);
     Arc::new(if zoned { array.with_timezone("UTC") } else { array })
 }
 

@@ -26,11 +26,45 @@ pub struct Chunk {
     /// All +1, in the key's order.
     pub batches: Vec<Changes>,
     /// One per row of all batches.
-    pub keys: Vec<Key>,
+    pub keys: ChunkKeys,
     /// The chunk's last key; `None`: the table ends with it.
     pub upper: Option<Key>,
     /// Everything that the SELECT saw is before it.
     pub high: LogPosition,
+}
+
+/// Keys of rows: bytes until one is asked for. Most chunks are read and emitted without a look at any but the last.
+#[derive(Debug)]
+pub struct ChunkKeys {
+    plan: RowPlan,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl ChunkKeys {
+    pub fn new(plan: RowPlan) -> Self {
+        ChunkKeys { plan, bytes: vec![], ends: vec![] }
+    }
+
+    /// Of a row as the SELECT gave it, or of its first bytes.
+    pub fn push(&mut self, row: &[u8]) -> Result<()> {
+        self.bytes.extend_from_slice(self.plan.key_bytes(row)?);
+        self.ends.push(self.bytes.len());
+        Ok(())
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn get(&self, row: usize) -> Result<Key> {
+        let begin = if row == 0 { 0 } else { self.ends[row - 1] };
+        self.plan.key(&self.bytes[begin..self.ends[row]])
+    }
+
+    fn last(&self) -> Result<Option<Key>> {
+        self.len().checked_sub(1).map(|row| self.get(row)).transpose()
+    }
 }
 
 /// What is to be read.
@@ -66,9 +100,8 @@ pub async fn read(server: &Server, conn: &mut Conn, ask: Ask<'_>, keep: &mut boo
     let doing = format!("reading a chunk of {}", ask.layout.name());
     let columns = conn.select(&sql).await.map_err(|e| server.failed(&doing, e))?;
     let codes: Vec<u8> = columns.iter().map(|c| c.type_code).collect();
-    let plan = ask.layout.row_plan(&codes)?;
+    let mut keys = ChunkKeys::new(ask.layout.row_plan(&codes)?);
     let mut builder = RowsBuilder::new(ask.layout)?;
-    let mut keys = vec![];
     let (mut batches, mut bytes) = (vec![], 0);
     let mut meta = RowMeta { op_ts_ms: 0, order: ask.order };
     let mut is_cut = false;
@@ -82,20 +115,20 @@ pub async fn read(server: &Server, conn: &mut Conn, ask: Ask<'_>, keep: &mut boo
             }
             continue;
         }
-        builder.push_row(&plan, row, meta).map_err(|e| in_row(e, server, &plan, row))?;
-        keys.push(ask.layout.key_of_row(&plan, row)?);
+        builder.push_row(&keys.plan, row, meta).map_err(|e| in_row(e, server, &keys.plan, row))?;
+        keys.push(row)?;
         meta.order += 1;
         if builder.rows() >= ask.batch_rows_max {
             bytes += builder.bytes();
             batches.push(builder.finish()?);
         }
-        is_cut = bytes + builder.bytes() >= CHUNK_BYTES_MAX;
+        is_cut = bytes + builder.bytes() + keys.bytes.len() >= CHUNK_BYTES_MAX;
     }
     if builder.rows() > 0 {
         batches.push(builder.finish()?);
     }
     let is_last = !is_cut && (keys.len() as u64) < ask.rows_max;
-    let upper = if is_last { None } else { keys.last().cloned() };
+    let upper = if is_last { None } else { keys.last()? };
     let mut fresh;
     let conn = if *keep {
         conn

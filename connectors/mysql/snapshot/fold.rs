@@ -99,14 +99,17 @@ impl Fold {
         }
         self.close_builder()?;
         let mut all = vec![];
-        let mut keys = chunk.keys.iter();
+        let mut before = 0;
         for batch in chunk.batches {
             let rows = batch.num_rows();
-            let kept: UInt32Array = (0..rows as u32)
-                .zip(&mut keys)
-                .filter(|(_, key)| !self.last.contains_key(*key))
-                .map(|(row, _)| row)
-                .collect();
+            let mut kept = vec![];
+            for row in 0..rows {
+                if !self.last.contains_key(&chunk.keys.get(before + row)?) {
+                    kept.push(row as u32);
+                }
+            }
+            before += rows;
+            let kept = UInt32Array::from(kept);
             match kept.len() {
                 0 => {}
                 n if n == rows => all.push(batch),
@@ -131,7 +134,9 @@ mod tests {
     use arrow::datatypes::Int64Type;
     use thalweg_core::{Column, SqlType};
 
+    use super::super::chunk::ChunkKeys;
     use super::*;
+    use crate::binlog::table_map::column_code;
     use crate::key::KeyPart;
     use crate::server::LogPosition;
     use crate::testing::{layout_of, server_column};
@@ -153,9 +158,12 @@ mod tests {
 
     fn chunk(layout: &TableLayout) -> Chunk {
         let batches = [&[(1, "one"), (2, "two")][..], &[(3, "three"), (4, "four")][..]];
+        let codes = [column_code::LONGLONG, column_code::LONGLONG, column_code::VAR_STRING];
+        let mut keys = ChunkKeys::new(layout.row_plan(&codes).unwrap());
+        (1..5i64).for_each(|id| keys.push(&[&[0][..], &id.to_le_bytes()].concat()).unwrap());
         Chunk {
             batches: batches.iter().map(|rows| Changes::inserts(batch(layout, rows))).collect(),
-            keys: (1..5).map(key).collect(),
+            keys,
             upper: Some(key(4)),
             high: LogPosition::default(),
         }

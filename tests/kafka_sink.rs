@@ -101,7 +101,8 @@ impl Copy {
 
 #[test]
 fn changes_arrive_once_with_before_and_after_and_upserts_with_tombstones() {
-    let copy = Copy::new("copy", 20_000, 1_000_000);
+    // Over several checkpoints: a row that comes and goes before one of them is not written as an upsert at all.
+    let copy = Copy::new("copy", 20_000, 10_000);
     copy.job.run(2).succeeds();
     copy.assert_done();
     assert!(copy.kafka.read_all(&copy.upserts).iter().any(|m| m.value.is_none()), "no tombstone");

@@ -190,7 +190,7 @@ fn tell(story: &Story) {
             // Now and then the engine is killed while a server is away; else it must outlive that.
             let outlives = random.random_bool(0.5);
             let meanwhile = |engine: &mut Engine| {
-                if outlives { assert_alive(engine, life) } else { assert!(engine.kill()) }
+                if outlives { assert_alive(engine, life) } else { assert_killed(engine, life) }
             };
             match if story.servers { life } else { 0 } {
                 3 | 13 => {
@@ -247,6 +247,10 @@ fn is_snapshot_done(dir: &Path) -> bool {
 
 fn assert_alive(engine: &mut Engine, life: usize) {
     assert!(engine.is_running(), "life {life}: the engine has ended by itself\n{}", engine.stderr_so_far());
+}
+
+fn assert_killed(engine: &mut Engine, life: usize) {
+    assert!(engine.kill(), "life {life}: the engine has ended by itself\n{}", engine.stderr_so_far());
 }
 
 fn wait_while(most: Duration, mut condition: impl FnMut() -> bool) {

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use thalweg_core::nearest::did_you_mean;
+use thalweg_core::nearest::{did_you_mean, nearest};
 use thalweg_core::secret::names_secret;
 use thalweg_core::{Error, Result};
 
-use crate::client::{Settings, check_setting};
+use crate::client::{Settings, check_setting, setting_names};
 
 /// How long a start waits for an answer of the cluster.
 const API_TIMEOUT: Duration = Duration::from_secs(15);
@@ -190,7 +190,11 @@ impl Properties {
             // The value may be in librdkafka's words.
             let why = if names_secret(name) { "the value is not possible".to_owned() } else { why };
             if why.contains("No such configuration property") {
+                let names = setting_names();
+                let all = names.iter().map(String::as_str).chain(RENAMED.iter().map(|(java, _)| *java));
+                let near = nearest(name, all.chain(["bootstrap.servers", "acks"]));
                 Error::option(format!("{option} is not a setting of the Kafka client"))
+                    .propose(near.map(|near| format!("did you mean 'properties.{near}'?")))
                     .note("settings are those of librdkafka: https://docs.confluent.io/platform/current/clients/librdkafka/html/md_CONFIGURATION.html; many have Java's names")
             } else {
                 Error::option(format!("{option}: {why}"))
@@ -407,6 +411,9 @@ mod tests {
             ("security.protocol", "SSLL", "did you mean \"SSL\""),
             ("linger.ms", "soon", "linger.ms"),
             ("no.such.thing", "1", "not a setting"),
+            ("bootstrap.server", "b:1", "did you mean 'properties.bootstrap.servers'?"),
+            ("fetch.max.byte", "1", "did you mean 'properties.fetch.max.bytes'?"),
+            ("recieve.buffer.bytes", "1", "did you mean 'properties.receive.buffer.bytes'?"),
             ("ssl.truststore.location", "/x/trust.jks", "keytool"),
         ] {
             let e = refused(&[(name, value)]);

@@ -86,6 +86,20 @@ pub fn check_setting(name: &str, value: &str) -> Result<(), String> {
     }
 }
 
+/// Names of librdkafka's settings, but for those that are another name of one.
+pub fn setting_names() -> Vec<String> {
+    let mut count = 0;
+    // SAFETY: made and destroyed here; the list has `count` strings, names and values in turn.
+    unsafe {
+        let conf = sys::rd_kafka_conf_new();
+        let list = sys::rd_kafka_conf_dump(conf, &mut count);
+        let names = (0..count).step_by(2).map(|i| text_of(*list.add(i))).collect();
+        sys::rd_kafka_conf_dump_free(list, count);
+        sys::rd_kafka_conf_destroy(conf);
+        names
+    }
+}
+
 impl Client {
     /// `of`: for messages, `table orders`. Does not wait for a connection.
     pub fn new(kind: Kind, settings: &Settings, of: &str) -> Result<Self> {

@@ -338,6 +338,23 @@ fn a_connection_that_is_silent_is_a_lost_one() {
 }
 
 #[test]
+fn a_connection_that_is_lost_while_it_is_made_is_made_again() {
+    let (server, mut root) = filled(&[], 10);
+    let name = Name::of(&server);
+    let port = name.port.to_string();
+    let mut job = Job::start(&[t(&server, &[("port", port.as_str()), ("tls.mode", "required")])], "lost").unwrap();
+    job.snapshot();
+    // Within the greeting, the handshake of TLS, the login.
+    for (id, bytes) in (100..).zip([0, 20, 60, 100, 150, 300, 700, 1200, 1800]) {
+        name.left.store(bytes, Ordering::Relaxed);
+        name.point_at(&server);
+        root.run(&format!("INSERT INTO db.t VALUES ({id}, 1, 'x')"));
+        job.until_same(0, &mut root, ALL);
+        assert!(name.left.load(Ordering::Relaxed) < 0, "nothing was cut after {bytes} bytes");
+    }
+}
+
+#[test]
 fn a_connection_is_lost_within_a_compressed_transaction() {
     let server = Mysqld::start(&[]);
     let mut root = server.session();

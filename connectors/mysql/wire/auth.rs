@@ -88,7 +88,7 @@ pub async fn log_in(mut packets: Packets, login: &Login, tls: &Tls) -> Result<(P
             let timeout = packets.read_timeout;
             let (tcp, sequence) = packets.into_tcp()?;
             let stream = match tokio::time::timeout(timeout, tls.connect(&login.host, tcp)).await {
-                Ok(stream) => stream.map_err(WireError::Tls)?,
+                Ok(stream) => stream?,
                 Err(_) => return Err(WireError::Silent(timeout)),
             };
             packets = Packets::new(Io::Tls(Box::new(stream)), timeout).with_sequence(sequence);

@@ -16,6 +16,8 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as RustlsError, RootCertStore, SignatureScheme,
 };
 
+use super::WireError;
+
 /// As MySQL's own clients name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
@@ -84,9 +86,15 @@ impl Tls {
         Ok(Tls { mode: options.mode, config: Arc::new(config) })
     }
 
-    pub async fn connect(&self, host: &str, tcp: TcpStream) -> Result<TlsStream<TcpStream>, String> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
-        TlsConnector::from(self.config.clone()).connect(name, tcp).await.map_err(|e| e.to_string())
+    pub async fn connect(&self, host: &str, tcp: TcpStream) -> Result<TlsStream<TcpStream>, WireError> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| WireError::Tls(e.to_string()))?;
+        TlsConnector::from(self.config.clone()).connect(name, tcp).await.map_err(|e| {
+            // A connection that is lost meanwhile says nothing of TLS, and may be made again.
+            match e.get_ref().is_some_and(|cause| cause.is::<RustlsError>()) {
+                true => WireError::Tls(e.to_string()),
+                false => WireError::Io(e.to_string()),
+            }
+        })
     }
 }
 

@@ -26,8 +26,11 @@ const STAGE_BYTES: u64 = 4 << 20;
 /// Changes of one tick that are netted in memory; beyond it in sorted runs on disk.
 const NETTING_BYTES_MAX: usize = 64 << 20;
 
-/// Changes that wait for a checkpoint to be netted with later ones; what cannot be netted to half of it goes out.
+/// Changes that wait for a checkpoint to be netted with later ones, of all sinks of a worker; what cannot be netted to half
+/// of its sink's share goes out.
 const WAITING_BYTES_MAX: usize = 24 << 20;
+/// A sink's share at least.
+const WAITING_BYTES_MIN: usize = 1 << 20;
 
 /// Where a sink's rows go.
 pub enum Target {
@@ -50,8 +53,8 @@ pub struct SinkCx {
     pub one_row: bool,
     /// All inputs are append-only, or the sink does not care: nothing to net.
     pub as_they_come: bool,
-    /// Of a key only its last row before a checkpoint counts.
-    pub until_checkpoint: bool,
+    /// Of a key only its last row before a checkpoint counts: so many bytes of changes may wait for it.
+    pub waiting_bytes_max: Option<usize>,
     pub spill_dir: PathBuf,
     pub metrics: Arc<Metrics>,
 }
@@ -62,6 +65,9 @@ pub struct SinkOperator {
     /// The netting of the tick that is being written out.
     writing: Option<NetChanges>,
     staged: Option<StagedChunks>,
+    /// The first tick whose changes were netted and not all written. What is written then is of all ticks since: a border
+    /// between two segments there would show the target a part of them.
+    netted_since: Option<u64>,
     /// Of what was encoded last.
     bytes_of_rows: u64,
     rows_encoded: u64,
@@ -69,7 +75,15 @@ pub struct SinkOperator {
 
 impl SinkOperator {
     pub fn new(cx: SinkCx) -> Self {
-        SinkOperator { cx, netting: None, writing: None, staged: None, bytes_of_rows: 0, rows_encoded: 0 }
+        SinkOperator {
+            cx,
+            netting: None,
+            writing: None,
+            staged: None,
+            netted_since: None,
+            bytes_of_rows: 0,
+            rows_encoded: 0,
+        }
     }
 
     fn write(&mut self, tick: &Tick, rows: &RowChanges) -> Result<()> {
@@ -80,12 +94,15 @@ impl SinkOperator {
             Target::Staged { encoder, .. } => {
                 // As many as the rows before took, and some more: a buffer that grows is copied again and again.
                 let expected = self.bytes_of_rows.saturating_mul(count) / self.rows_encoded.max(1);
-                let mut bytes = Vec::with_capacity((expected + expected / 8) as usize);
+                let mut bytes = Vec::with_capacity((expected + expected / 8).min(STAGE_BYTES) as usize);
                 encoder.encode(tick, rows, &mut bytes).map_err(|e| e.context(&self.cx.name))?;
+                if bytes.capacity() / 2 > bytes.len() {
+                    bytes.shrink_to_fit();
+                }
                 let staged = self.staged.get_or_insert_with(|| StagedChunks {
                     sink: self.cx.node,
                     worker: self.cx.worker,
-                    first_tick: tick.id,
+                    first_tick: self.netted_since.unwrap_or(tick.id),
                     last_tick: tick.id,
                     rows: 0,
                     chunks: vec![],
@@ -104,8 +121,8 @@ impl SinkOperator {
     /// Whether what was netted waits for changes of later ticks.
     fn waits(&mut self, tick: &Tick) -> Result<bool> {
         match &mut self.netting {
-            Some(netting) if self.cx.until_checkpoint && tick.kind.checkpoint().is_none() => {
-                netting.fits(WAITING_BYTES_MAX)
+            Some(netting) if tick.kind.checkpoint().is_none() => {
+                self.cx.waiting_bytes_max.map_or(Ok(false), |max| netting.fits(max))
             }
             _ => Ok(false),
         }
@@ -136,6 +153,7 @@ impl Operator for SinkOperator {
                 spill_dir: self.cx.spill_dir.clone(),
             })?),
         };
+        self.netted_since.get_or_insert(cx.tick().id);
         netting.push(&changes)
     }
 
@@ -159,6 +177,7 @@ impl Operator for SinkOperator {
                     return Ok(Step::More);
                 }
             }
+            self.netted_since = None;
         }
         if let Target::Direct(writer) = &mut self.cx.target {
             writer.end_tick(&tick)?;
@@ -169,6 +188,11 @@ impl Operator for SinkOperator {
     fn flush(&mut self) -> Result<()> {
         self.stage()
     }
+}
+
+/// The share of each of so many sinks of upserts on a worker.
+pub fn waiting_bytes_max(sinks: usize) -> usize {
+    (WAITING_BYTES_MAX / sinks.max(1)).max(WAITING_BYTES_MIN)
 }
 
 /// Rows in no order: weights as +I and -D, a weight of n as n rows.
@@ -236,9 +260,10 @@ mod tests {
         }
     }
 
-    fn written(until_checkpoint: bool, ticks: &[(TickKind, &str)]) -> Vec<String> {
+    /// What the encoder got, and the ticks that the staged parts are of.
+    fn written(waiting_bytes_max: Option<usize>, ticks: &[(TickKind, &str)]) -> (Vec<String>, Vec<(u64, u64)>) {
         let notes = Notes::default();
-        let (stage, _received) = mpsc::channel(100);
+        let (stage, mut received) = mpsc::channel(100);
         let place = std::env::temp_dir();
         let mut sink = SinkOperator::new(SinkCx {
             name: "s".to_owned(),
@@ -248,7 +273,7 @@ mod tests {
             key: vec![0],
             one_row: false,
             as_they_come: false,
-            until_checkpoint,
+            waiting_bytes_max,
             spill_dir: place,
             metrics: Arc::default(),
         });
@@ -256,9 +281,16 @@ mod tests {
             let mut cx = InTick(Tick { id, kind: *kind, wall_clock_us: 0 });
             sink.push(0, changes(text, &columns("I T")), &mut cx).unwrap();
             while sink.end_tick(&mut cx).unwrap() == Step::More {}
+            if kind.checkpoint().is_some() {
+                sink.flush().unwrap();
+            }
         }
+        let parts = std::iter::from_fn(|| received.try_recv().ok()).map(|stage| match stage {
+            Stage::Chunks(chunks) => (chunks.first_tick, chunks.last_tick),
+            Stage::Barrier(_) => unreachable!("a sink stages chunks"),
+        });
         let notes = notes.0.lock();
-        notes.clone()
+        (notes.clone(), parts.collect())
     }
 
     #[test]
@@ -270,7 +302,15 @@ mod tests {
             (TickKind::Plain, "I T\n- 2 b\n+ 2 bb"),
             (TickKind::Stop(2), "I T\n- 2 bb"),
         ];
-        assert_eq!(written(true, &ticks), ["tick 3: I T, +I 1 aaa, +I 2 b, ", "tick 5: I T, -D 2 b, "]);
-        assert_eq!(written(false, &ticks).len(), 5);
+        let (rows, parts) = written(Some(waiting_bytes_max(1)), &ticks);
+        assert_eq!(rows, ["tick 3: I T, +I 1 aaa, +I 2 b, ", "tick 5: I T, -D 2 b, "]);
+        // Of all ticks since the checkpoint before: no border between segments may be within them.
+        assert_eq!(parts, [(1, 3), (4, 5)]);
+        let (rows, parts) = written(None, &ticks);
+        assert_eq!(rows.len(), 5);
+        assert_eq!(parts, [(1, 3), (4, 5)]);
+        // What takes too much does not wait.
+        let (rows, _) = written(Some(1), &ticks);
+        assert_eq!(rows.len(), 5);
     }
 }

@@ -16,6 +16,7 @@ use thalweg_core::operator::Operator;
 use thalweg_core::state::StateTable;
 use thalweg_core::table::{Delivery, SinkMode};
 use thalweg_core::{Error, Result};
+use thalweg_graph::ops::sink::SinkSpec;
 use thalweg_graph::{Graph, Node, NodeIx, OperatorSpec, Partitioning};
 use thalweg_state::{Backend, Restore, StateConfig, WorkerState};
 use timely::CommunicationConfig;
@@ -28,7 +29,7 @@ use crate::attempt::{Attempt, panicked};
 use crate::command::{Answer, CheckpointPart, Command, Stage};
 use crate::exchange::Router;
 use crate::metrics::Metrics;
-use crate::sink::{SinkCx, SinkOperator, Target};
+use crate::sink::{SinkCx, SinkOperator, Target, waiting_bytes_max};
 use crate::source::{Slice, SourceHandle, SourceQueue, source};
 
 /// Builds an operator: `thalweg_operators::build`, handed in so that the runtime does not see the operators.
@@ -307,6 +308,8 @@ fn sink_operator(task: &WorkerTask, ix: NodeIx) -> Result<Box<dyn Operator>> {
         }
     };
     let is_staged = matches!(target, Target::Staged { .. });
+    let is_upsert = |sink: &SinkSpec| sink.accepts == SinkMode::Upsert;
+    let upserts = task.graph.sinks().filter(|(_, sink)| is_upsert(sink)).count();
     Ok(Box::new(SinkOperator::new(SinkCx {
         name: spec.def.name.clone(),
         node: ix,
@@ -315,7 +318,7 @@ fn sink_operator(task: &WorkerTask, ix: NodeIx) -> Result<Box<dyn Operator>> {
         key: spec.key.clone(),
         one_row: spec.one_row,
         as_they_come: !spec.needs_net || inputs.iter().all(|i| i.append_only),
-        until_checkpoint: is_staged && spec.accepts == SinkMode::Upsert,
+        waiting_bytes_max: (is_staged && is_upsert(spec)).then(|| waiting_bytes_max(upserts)),
         spill_dir: task.spill_dir.clone(),
         metrics: task.metrics.clone(),
     })))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use thalweg_connector_api::{Piece, Position, ReaderCx, SplitId};
+use thalweg_core::clock::now_us;
 use thalweg_core::{Error, Result};
 use tokio::time::Instant;
 
@@ -12,7 +13,7 @@ use crate::binlog::stream::{BinlogStream, Next, ServerId};
 use crate::captured::{ActiveChunk, Captured};
 use crate::check::ServerTable;
 use crate::position::{ServerPosition, TableState};
-use crate::purge::{PURGE_CHECK_INTERVAL, PurgeWatch, Read};
+use crate::purge::{PURGE_CHECK_INTERVAL, PurgeWatch};
 use crate::reader::Sender;
 use crate::router::{Routed, Router};
 use crate::server::{LogPosition, Server};
@@ -66,8 +67,6 @@ pub struct Pump {
     last_piece: Instant,
     /// Bytes of the log that were read since.
     log_bytes: u64,
-    /// The server had nothing behind what was read when it was heard last.
-    is_idle: bool,
     purge: PurgeWatch,
 }
 
@@ -105,7 +104,6 @@ impl Pump {
             is_current: false,
             last_piece: Instant::now(),
             log_bytes: 0,
-            is_idle: false,
             purge: PurgeWatch::default(),
             config,
         })
@@ -169,6 +167,7 @@ impl Pump {
             in_ms = wait.as_millis() as u64, "{error}"
         );
         self.config.cx.status.set(format!("waits for {}", self.config.server.address()));
+        self.tell_purge();
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -176,6 +175,7 @@ impl Pump {
     /// Takes in the next event, and emits what should not wait.
     async fn step(&mut self, to: &Sender) -> Result<()> {
         let mut stream = self.open_stream().await?;
+        let asked = Instant::now();
         let next = stream.next(&self.config.server).await;
         let Next { event, at } = match next {
             Ok(next) => next,
@@ -195,9 +195,10 @@ impl Pump {
                 | EventData::TransactionPayload(_)
                 | EventData::Heartbeat { .. }
         );
-        if is_progress {
-            self.is_idle = matches!(event.data, EventData::Heartbeat { .. });
-        }
+        // At the begin of a stream heartbeats also come for what the server passes by.
+        let is_silence = matches!(event.data, EventData::Heartbeat { .. })
+            && asked.elapsed() >= self.config.server.options.heartbeat_interval / 2;
+        self.purge.read_until(if is_silence { now_us() as u64 } else { self.router.commit_us() });
         if let Routed::Payload(payload) = routed {
             let at = at.clone();
             self.payload(payload, &at, to).await?;
@@ -215,7 +216,7 @@ impl Pump {
             }
         }
         self.stream = Some(stream);
-        if self.purge.is_due(self.read()) {
+        if self.purge.is_due() {
             self.check_purge().await;
         }
         Ok(())
@@ -275,10 +276,7 @@ impl Pump {
                 }
                 Ok(Err(_)) => return Err(Error::cancelled()),
                 // Nobody takes it; the binlog may be purged meanwhile.
-                Err(_) => {
-                    self.is_idle = false;
-                    self.check_purge().await;
-                }
+                Err(_) => self.check_purge().await,
             }
         }
         if continues {
@@ -442,13 +440,14 @@ impl Pump {
 
     // ------------------------------------------------------------------------------------------------- purging
 
-    fn read(&self) -> Read {
-        Read { commit_us: self.router.commit_us(), is_idle: self.is_idle }
+    async fn check_purge(&mut self) {
+        self.purge.ask(&self.config.server).await;
+        self.tell_purge();
     }
 
     /// Tells how long the server still keeps what was not read; aloud when that is short.
-    async fn check_purge(&mut self) {
-        let left = self.purge.ask(&self.config.server, self.read()).await;
+    fn tell_purge(&self) {
+        let left = self.purge.left(now_us() as u64);
         self.config.cx.status.set_purged_in_s(left.map(|l| l.left_s));
         if let Some(left) = left.filter(|l| l.is_short()) {
             tracing::warn!(

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use thalweg_core::clock::now_us;
 use thalweg_core::{Error, Result};
 use tokio::time::Instant;
 
@@ -11,28 +10,10 @@ use crate::server::Server;
 
 /// How often the server is asked.
 pub const PURGE_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long it may take to answer: reading waits for it.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// Of the time for which the server keeps its binlog, what must be left without a warning.
 const PURGE_WARNING_SHARE: f64 = 0.25;
-
-/// Where the stream is in time.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Read {
-    /// When the last transaction that was read was committed, µs since 1970; 0: none was read.
-    pub commit_us: u64,
-    /// There was nothing to be read behind it when the server was heard last.
-    pub is_idle: bool,
-}
-
-impl Read {
-    /// Age of the oldest transaction that may wait to be read, in s; `None`: nobody knows.
-    fn lag_s(self, now_us: u64) -> Option<u64> {
-        match self {
-            Read { is_idle: true, .. } => Some(0),
-            Read { commit_us: 0, .. } => None,
-            Read { commit_us, .. } => Some(now_us.saturating_sub(commit_us) / 1_000_000),
-        }
-    }
-}
 
 /// What is left of the time for which the server keeps its binlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,34 +24,43 @@ pub struct Left {
 }
 
 impl Left {
-    fn new(kept_s: u64, lag_s: u64) -> Self {
-        Left { left_s: kept_s.saturating_sub(lag_s), lag_s, kept_s }
-    }
-
     pub fn is_short(self) -> bool {
         (self.left_s as f64) < self.kept_s as f64 * PURGE_WARNING_SHARE
     }
 }
 
-/// When the server was asked.
+/// What is known of the time for which the server keeps its binlog, and of how far it was read.
 #[derive(Debug, Default)]
 pub struct PurgeWatch {
+    /// Everything that was committed before was read, µs since 1970; 0: nobody knows.
+    read_until_us: u64,
     asked: Option<Instant>,
-    /// A transaction had been read by then.
-    had_read: bool,
+    kept_s: Option<u64>,
 }
 
 impl PurgeWatch {
-    pub fn is_due(&self, read: Read) -> bool {
-        let again = self.asked.is_none_or(|at| at.elapsed() >= PURGE_CHECK_INTERVAL);
-        (again && read.lag_s(0).is_some()) || (!self.had_read && read.commit_us > 0)
+    /// A transaction that was committed then was read, or the server had nothing more to send.
+    pub fn read_until(&mut self, us: u64) {
+        self.read_until_us = self.read_until_us.max(us);
     }
 
-    /// Asks the server; `None`: it purges nothing by itself, or cannot be asked now.
-    pub async fn ask(&mut self, server: &Server, read: Read) -> Option<Left> {
-        (self.asked, self.had_read) = (Some(Instant::now()), read.commit_us > 0);
-        let kept_s = kept_s(server).await.ok().flatten()?;
-        read.lag_s(now_us() as u64).map(|lag_s| Left::new(kept_s, lag_s))
+    pub fn is_due(&self) -> bool {
+        self.read_until_us > 0 && self.asked.is_none_or(|at| at.elapsed() >= PURGE_CHECK_INTERVAL)
+    }
+
+    /// Asks the server. One that does not answer keeps its binlog for as long as it said last.
+    pub async fn ask(&mut self, server: &Server) {
+        self.asked = Some(Instant::now());
+        if let Ok(Ok(kept_s)) = tokio::time::timeout(ANSWER_WAIT, kept_s(server)).await {
+            self.kept_s = kept_s;
+        }
+    }
+
+    /// `None`: the server purges nothing by itself, or nothing is known yet.
+    pub fn left(&self, now_us: u64) -> Option<Left> {
+        let kept_s = self.kept_s?;
+        let lag_s = (self.read_until_us > 0).then(|| now_us.saturating_sub(self.read_until_us) / 1_000_000)?;
+        Some(Left { left_s: kept_s.saturating_sub(lag_s), lag_s, kept_s })
     }
 }
 
@@ -94,29 +84,29 @@ mod tests {
     const HOUR: u64 = 3600;
 
     #[test]
-    fn what_was_read_last_says_how_long_the_rest_is_kept() {
+    fn what_was_read_says_how_long_the_rest_is_kept() {
         let now = 10 * HOUR * 1_000_000;
-        let read = |hours_ago: u64, is_idle| Read { commit_us: now - hours_ago * HOUR * 1_000_000, is_idle };
-        let left = |read: Read| read.lag_s(now).map(|lag| Left::new(4 * HOUR, lag));
-        assert_eq!(left(read(1, false)), Some(Left { left_s: 3 * HOUR, lag_s: HOUR, kept_s: 4 * HOUR }));
-        assert!(!left(read(3, false)).unwrap().is_short(), "a quarter is left");
-        assert!(Left::new(4 * HOUR, 3 * HOUR + 1).is_short());
-        assert_eq!(left(read(9, false)).unwrap().left_s, 0, "it may be purged at any moment");
-        assert_eq!(left(read(9, true)).unwrap().left_s, 4 * HOUR, "nothing waits");
-        assert_eq!(left(Read::default()), None, "nothing was read yet");
+        let left = |hours_ago: u64| {
+            let read_until_us = now - hours_ago * HOUR * 1_000_000;
+            PurgeWatch { read_until_us, asked: None, kept_s: Some(4 * HOUR) }.left(now)
+        };
+        assert_eq!(left(1), Some(Left { left_s: 3 * HOUR, lag_s: HOUR, kept_s: 4 * HOUR }));
+        assert!(!left(3).unwrap().is_short(), "a quarter is left");
+        assert!(left(4).unwrap().is_short());
+        assert_eq!(left(9).unwrap().left_s, 0, "it may be purged at any moment");
+        assert_eq!(left(10), None, "nothing was read yet");
+        assert_eq!(PurgeWatch { read_until_us: 1, ..PurgeWatch::default() }.left(now), None, "it purges nothing");
     }
 
     #[test]
-    fn the_server_is_asked_again_when_the_first_transaction_tells_how_old_the_rest_is() {
-        let nothing = Read::default();
+    fn the_server_is_asked_when_something_was_read_and_then_now_and_then() {
         let mut watch = PurgeWatch::default();
-        assert!(!watch.is_due(nothing));
-        assert!(watch.is_due(Read { is_idle: true, ..nothing }));
+        assert!(!watch.is_due());
+        watch.read_until(7);
+        watch.read_until(3);
+        assert_eq!(watch.read_until_us, 7, "it never goes back");
+        assert!(watch.is_due());
         watch.asked = Some(Instant::now());
-        assert!(!watch.is_due(Read { is_idle: true, ..nothing }));
-        let read = Read { commit_us: 1, is_idle: false };
-        assert!(watch.is_due(read));
-        watch.had_read = true;
-        assert!(!watch.is_due(read));
+        assert!(!watch.is_due());
     }
 }

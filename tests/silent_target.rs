@@ -5,6 +5,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use support::changelog::fold;
 use support::engine::{Engine, run};
@@ -35,7 +36,7 @@ fn parts(sink: &Path) -> usize {
     entries.filter(|e| e.file_name().to_string_lossy().starts_with("part-")).count()
 }
 
-fn goes_on(engine: &mut Engine, what: &str, done: impl Fn() -> bool) {
+fn goes_on(engine: &mut Engine, what: &str, mut done: impl FnMut() -> bool) {
     let is_running = engine.wait_until(what, |_| done()) && engine.is_running();
     assert!(is_running, "{}", engine.stderr_so_far());
 }
@@ -106,7 +107,7 @@ fn pending_bytes(dir: &Path) -> u64 {
 #[test]
 fn reading_waits_when_enough_output_waits_for_its_target() {
     let inputs = tempfile::tempdir().unwrap();
-    let workload = Workload::generate(inputs.path(), support::seed(), 30_000);
+    let workload = Workload::generate(inputs.path(), support::seed(), 60_000);
     let place = tempfile::tempdir().unwrap();
     let (dir, out, script) = (place.path().join("state"), place.path().join("out"), place.path().join("job.sql"));
     let [_, insert, _] = inserts("o", "c");
@@ -120,16 +121,31 @@ fn reading_waits_when_enough_output_waits_for_its_target() {
     let silent = Silent::new(&totals);
     let mut engine = run(&script, &dir, 2).start();
     goes_on(&mut engine, "output that waits", || pending_bytes(&dir) > limit);
-    // What was read and not committed by then still comes; then nothing, though it is time for many checkpoints.
-    std::thread::sleep(std::time::Duration::from_secs(1));
-    let (waits, checkpoint) = (pending_bytes(&dir), newest_checkpoint(&dir));
-    assert!(waits < 8 * limit, "{waits} bytes wait");
-    std::thread::sleep(std::time::Duration::from_secs(1));
-    assert_eq!((pending_bytes(&dir), newest_checkpoint(&dir)), (waits, checkpoint), "it reads on");
+    // What was read by then still comes; then nothing, for longer than many checkpoints take.
+    let look = || (pending_bytes(&dir), newest_checkpoint(&dir));
+    let (mut seen, mut since) = (look(), Instant::now());
+    goes_on(&mut engine, "an end of reading", || {
+        let now = look();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+        since.elapsed() > Duration::from_secs(2)
+    });
+    let (waits, had) = (seen.0, fold(&totals, Some(TOTALS_KEY)).unwrap().changes);
     silent.speaks();
     let ended = engine.wait();
     assert_eq!(ended.status.code(), Some(0), "{ended}");
     support::changelog::assert_folds_to(&totals, Some(TOTALS_KEY), &workload.totals);
+    // It had not simply come to the end of its input.
+    let (changes, bytes) = (fold(&totals, Some(TOTALS_KEY)).unwrap().changes, folder_bytes(&totals));
+    assert!(
+        waits * 2 < bytes && had * 2 < changes,
+        "{waits} of {bytes} bytes waited behind {had} of {changes} changes"
+    );
+}
+
+fn folder_bytes(folder: &Path) -> u64 {
+    std::fs::read_dir(folder).unwrap().flatten().filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
 }
 
 #[test]

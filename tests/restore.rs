@@ -543,6 +543,20 @@ fn fresh_begins_anew_and_sets_the_old_job_aside() {
 }
 
 #[test]
+fn a_fresh_job_that_cannot_begin_leaves_the_stored_one_as_it_was() {
+    let place = killed_aggregate();
+    let old = contents(&place.dir().join("checkpoints"));
+    let away = events(&place, "BIGINT", 6_000)
+        + "CREATE TABLE away (k BIGINT, v BIGINT) WITH ('connector' = 'mysql-cdc', 'hostname' = '127.0.0.1', 'port' = '1',
+             'username' = 'root', 'database-name' = 'd', 'table-name' = 't');
+           INSERT INTO totals SELECT k, COUNT(*), SUM(v), MAX(v) FROM away GROUP BY k;";
+    place.run(&away, 2).arg("--fresh").fails().says(&["127.0.0.1:1", "the stored job is as it was"]);
+    assert_untouched(&old, &place.dir().join("checkpoints"));
+    place.run(&aggregate(&place), 1).succeeds().says(&["restored checkpoint"]);
+    assert_aggregate(&place);
+}
+
+#[test]
 fn from_a_checkpoint_a_new_job_goes_on_with_its_state() {
     let place = killed_aggregate();
     let old = contents(&place.dir().join("checkpoints"));

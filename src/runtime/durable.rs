@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use crate::attempt::Attempt;
 use crate::command::{CheckpointPart, Stage};
+use crate::coordinator::find_splits;
 use crate::delivery::{Deliverer, Logs};
 use crate::instance::InstanceConfig;
 use crate::metrics::Metrics;
@@ -592,6 +593,12 @@ async fn begin_job(
     workers: usize,
     id: AttemptId,
 ) -> Result<(Claim, Manifest, Restored)> {
+    if !config.replaces.is_empty() {
+        // Before the first manifest, with which the stored job ends.
+        can_begin(instance)
+            .await
+            .map_err(|e| e.permanent().note("nothing was changed: the stored job is as it was"))?;
+    }
     let storage = &config.storage;
     let mut first = first_manifest(config, instance, workers);
     let mut restored = None;
@@ -626,6 +633,18 @@ async fn begin_job(
         }
     }
     Ok((claim, newest, restored))
+}
+
+/// Asks all targets and sources whether a new job could begin.
+async fn can_begin(instance: &InstanceConfig) -> Result<()> {
+    for (ix, spec) in instance.graph.sinks().filter(|(_, spec)| spec.delivery != Delivery::None) {
+        let sink = instance.sinks.get(&ix).ok_or_else(|| Error::internal("a sink that was not opened"))?;
+        sink.prepare(None).await.map_err(|e| e.context(format_args!("sink {}", spec.def.name)))?;
+    }
+    for source in instance.sources.values() {
+        find_splits(&**source, |_| false, false).await?;
+    }
+    Ok(())
 }
 
 fn first_manifest(config: &DurableConfig, instance: &InstanceConfig, workers: usize) -> Manifest {

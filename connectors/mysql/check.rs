@@ -8,7 +8,7 @@ use thalweg_core::{Error, Result};
 
 use crate::key::quote_name;
 use crate::layout::ServerColumn;
-use crate::server::{Server, code, literal, text};
+use crate::server::{ACCOUNT_NOTE, Server, account, code, literal, text};
 use crate::wire::{Conn, TextRow, WireError};
 
 /// A table as the server has it.
@@ -252,10 +252,10 @@ pub async fn table(server: &Server, conn: &mut Conn, wanted: Wanted<'_>) -> Resu
     if columns.is_empty() {
         return Err(Error::new(ErrorCode::Access, format!("{of} shows no columns to '{}'", server.options.login.user))
             .note(format!(
-                "GRANT SELECT ON {}.{} TO '{}'@'%';",
+                "GRANT SELECT ON {}.{} TO {};",
                 quote_name(&database),
                 quote_name(&table),
-                server.options.login.user
+                account(&server.options.login.user)
             )));
     }
 
@@ -289,10 +289,10 @@ pub async fn table(server: &Server, conn: &mut Conn, wanted: Wanted<'_>) -> Resu
             let denied = matches!(e.code(), Some(code::TABLE_ACCESS_DENIED | code::DATABASE_ACCESS_DENIED));
             let failed = server.failed(&sql, e);
             let grant = format!(
-                "GRANT SELECT ON {}.{} TO '{}'@'%';",
+                "GRANT SELECT ON {}.{} TO {};",
                 quote_name(&database),
                 quote_name(&table),
-                server.options.login.user
+                account(&server.options.login.user)
             );
             return Err(if denied { Error::new(ErrorCode::Access, failed.message()).note(grant) } else { failed });
         }
@@ -354,9 +354,12 @@ async fn missing_table(server: &Server, conn: &mut Conn, wanted: Wanted<'_>) -> 
         ))
         .propose(did_you_mean(table, tables.iter().map(String::as_str)))
     };
-    error.note(format!(
-        "if it is there: GRANT SELECT ON {}.{} TO '{user}'@'%';",
-        quote_name(database),
-        quote_name(table)
-    ))
+    error
+        .note(format!(
+            "if it is there: GRANT SELECT ON {}.{} TO {};",
+            quote_name(database),
+            quote_name(table),
+            account(user)
+        ))
+        .note(ACCOUNT_NOTE)
 }

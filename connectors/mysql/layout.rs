@@ -307,7 +307,7 @@ fn physical(spec: &TableSpec, declared: &Column) -> Result<Output> {
             def.name, spec.database, spec.table, declared.name
         ))
         .propose(nearest(&declared.name, names()).map(|n| format!("did you mean \"{n}\"?")))
-        .note(format!("columns: {}", names().collect::<Vec<_>>().join(", "))));
+        .note(format!("columns that the user may read: {}", names().collect::<Vec<_>>().join(", "))));
     };
     let column = &spec.columns[server];
     let context = || format!("table {}, column \"{}\"", def.name, declared.name);

@@ -172,6 +172,14 @@ impl Pump {
         Ok(())
     }
 
+    /// What was lost is there again.
+    fn reads_again(&mut self) {
+        let address = self.config.server.address();
+        tracing::info!(job = %self.config.cx.job_name, event = "reconnected", "MySQL {address} answers again");
+        self.failures = 0;
+        self.config.cx.status.set("");
+    }
+
     /// Takes in the next event, and emits what should not wait.
     async fn step(&mut self, to: &Sender) -> Result<()> {
         let mut stream = self.open_stream().await?;
@@ -204,8 +212,7 @@ impl Pump {
             self.payload(payload, &at, to).await?;
         }
         if self.failures > 0 && is_progress && !self.router.is_in_transaction() {
-            self.failures = 0;
-            self.config.cx.status.set("");
+            self.reads_again();
         }
         if self.router.is_between() {
             let has_rows = self.router.waiting().1 > 0;
@@ -322,7 +329,9 @@ impl Pump {
         self.send(piece, to).await?;
         fail_points::pass("mysql-chunk-emitted")?;
         // It took both connections.
-        self.failures = 0;
+        if self.failures > 0 {
+            self.reads_again();
+        }
         self.rows_read[table] += rows;
         self.chunk_rows[table] = (self.chunk_rows[table] * 2).min(self.config.tables[table].options.chunk_rows_max);
         Ok(())

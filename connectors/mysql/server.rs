@@ -162,7 +162,7 @@ impl Server {
     pub fn failed(&self, doing: &str, error: WireError) -> Error {
         let login = &self.options.login;
         let context = format!("MySQL {}: {}", self.address(), shortened(doing));
-        let user = format!("'{}'@'%'", login.user);
+        let user = account(&login.user);
         let of_server = |code, message: &str| Error::new(code, format!("{context}: {message}"));
         match error {
             WireError::Server { code, message } => {
@@ -175,9 +175,11 @@ impl Server {
                     code::DATABASE_ACCESS_DENIED | code::TABLE_ACCESS_DENIED | code::COLUMN_ACCESS_DENIED => {
                         of_server(ErrorCode::Access, &with_code)
                             .note(format!("GRANT SELECT ON <database>.<table> TO {user};"))
+                            .note(ACCOUNT_NOTE)
                     }
                     code::PRIVILEGE_NEEDED => of_server(ErrorCode::Access, &with_code)
-                        .note(format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user};")),
+                        .note(format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user};"))
+                        .note(ACCOUNT_NOTE),
                     code::UNKNOWN_DATABASE | code::NO_SUCH_TABLE => of_server(ErrorCode::Name, &with_code),
                     code::PARSE_ERROR | code::UNKNOWN_COLUMN | code::UNKNOWN_VARIABLE => {
                         of_server(ErrorCode::Unsupported, &with_code)
@@ -194,6 +196,15 @@ impl Server {
         }
     }
 }
+
+/// The user in a GRANT. Which host an account is for only the server knows.
+pub fn account(user: &str) -> String {
+    format!("'{}'@'%'", user.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// Behind a statement with `account`.
+pub const ACCOUNT_NOTE: &str =
+    "an account may be for another host than '%': SELECT CURRENT_USER() as this user says it";
 
 /// Numbers of server errors.
 pub mod code {

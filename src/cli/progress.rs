@@ -145,6 +145,7 @@ impl Monitor {
             checkpoint_ms = Metrics::load(&metrics.checkpoint_ms),
             checkpoint_stall_ms = Metrics::load(&metrics.checkpoint_stall_us) as f64 / 1000.0,
             state_bytes = Metrics::load(&metrics.state_bytes),
+            pending_bytes = Metrics::load(&metrics.pending_bytes),
         );
     }
 

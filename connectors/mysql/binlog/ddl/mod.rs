@@ -188,7 +188,7 @@ impl<'a> Statement<'a> {
         let (database, table) = (layout.database(), layout.table());
         Error::unsupported(format!("table {}: {database}.{table} {why}: {}", layout.name(), shown(self.text)))
             .note("what it did to rows is not in the binlog as rows")
-            .note("start with --fresh, which reads the table anew, or from a position behind the statement")
+            .note("start with --fresh, which reads the table anew, and with a new or emptied target: it gets all rows as inserts again, and no delete of rows that are gone")
     }
 
     fn refuse_if_captured(&self, name: &TableName, why: &str) -> Result<()> {

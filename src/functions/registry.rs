@@ -11,8 +11,7 @@ use datafusion_expr::{
 
 use crate::{checks, collection, conditional, date_time, encoding, json, math, regex, string};
 
-/// DataFusion's functions that have no place here: they look at Arrow's types, the plan, a file or the system's clock; or
-/// give a pattern of Postgres back as it is (`to_char`).
+/// DataFusion's functions that have no place here: they look at Arrow's types, the plan, a file or the system's clock.
 const LEFT_OUT: &[&str] = &[
     "arrow_cast",
     "arrow_try_cast",
@@ -29,7 +28,6 @@ const LEFT_OUT: &[&str] = &[
     "current_time",
     "today",
     "now",
-    "to_char",
 ];
 
 /// Not called by people: the planner makes them of other syntax, or puts them in.

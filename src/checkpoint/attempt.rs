@@ -496,7 +496,7 @@ mod tests {
         let mut log = SinkLog::new(sink, "out");
         for n in 1..=3u64 {
             let part = Part { chunks: vec![format!("row {n}\n").into()], rows: 1, first_tick: n, last_tick: n };
-            let stored = segments::stage(&s, a.id(), sink, 0, n, part).await.unwrap();
+            let stored = segments::stage(&s, a.id(), sink, 0, n, &part).await.unwrap();
             log.close(vec![stored], 1 << 20);
             let mut m = manifest("j", n);
             m.sinks = vec![log.clone()];

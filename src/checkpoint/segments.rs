@@ -117,13 +117,13 @@ pub async fn stage(
     sink: OperatorId,
     worker: usize,
     seq: u64,
-    part: Part,
+    part: &Part,
 ) -> Result<StoredPart> {
     let object = layout::segment_part(attempt, sink, worker, seq);
     let (pieces, crc32) = part.to_object()?;
     let bytes = pieces.iter().map(|p| p.len() as u64).sum();
     storage.put_pieces(&object, pieces).await?;
-    let Part { rows, first_tick, last_tick, .. } = part;
+    let Part { rows, first_tick, last_tick, .. } = *part;
     Ok(StoredPart { object, worker, seq, rows, bytes, crc32, first_tick, last_tick })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use bytes::Bytes;
+use thalweg_checkpoint::segments::Part;
 use thalweg_connector_api::{Position, SplitId};
 use thalweg_core::Tick;
 use thalweg_graph::NodeIx;
@@ -58,11 +58,7 @@ pub enum Stage {
 pub struct StagedChunks {
     pub sink: NodeIx,
     pub worker: usize,
-    /// Ticks that the rows are of.
-    pub first_tick: u64,
-    pub last_tick: u64,
-    pub rows: u64,
-    /// What each call of the encoder appended.
-    pub chunks: Vec<Bytes>,
+    pub part: Part,
+    /// Of its chunks.
     pub bytes: u64,
 }

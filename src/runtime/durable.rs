@@ -14,12 +14,13 @@ use thalweg_checkpoint::{
     Attempt as Claim, AttemptId, Kind, Manifest, Owner, Put, SinkLog, Storage, attempt, fail_points, job, layout,
     manifest,
 };
-use thalweg_connector_api::{Position, SplitId};
+use thalweg_connector_api::{Position, Sink, SplitId};
 use thalweg_core::clock::now_us;
 use thalweg_core::mark::JobId;
 use thalweg_core::stored::{StoredFile, StoredShard};
 use thalweg_core::table::Delivery;
 use thalweg_core::{Error, Place, Result, Tick};
+use thalweg_graph::ops::sink::SinkSpec;
 use thalweg_graph::{Graph, NodeIx, OperatorId};
 use thalweg_state::{Restore, RestoredShard, ShardSnapshot};
 use tokio::sync::{mpsc, oneshot};
@@ -283,19 +284,9 @@ impl Durable {
         // Sinks that promise nothing have no segments, but a job is found by them too.
         graph.sinks().for_each(|(ix, spec)| logs.ensure(graph.nodes[ix].id, &spec.def.name));
         // A job that is done has delivered everything: it leaves its targets alone.
-        let fed = graph.sinks().filter(|(_, spec)| spec.delivery != Delivery::None && !newest.finished);
-        // All at once: one that is away is waited for.
-        let prepare = fed.map(|(ix, spec)| {
-            let logs = &logs;
-            async move {
-                let sink = instance.sinks.get(&ix).ok_or_else(|| Error::internal("a sink that was not opened"))?;
-                let id = instance.graph.nodes[ix].id;
-                let stored = logs.facts(id);
-                Ok::<_, Error>((ix, spec, id, sink, sink.prepare(stored.as_ref()).await, stored))
-            }
-        });
-        for asked in futures::future::join_all(prepare).await {
-            let (ix, spec, id, sink, facts, stored) = asked?;
+        let asked = if newest.finished { vec![] } else { ask_targets(instance, |id| logs.facts(id)).await? };
+        for Asked { ix, spec, sink, stored, facts } in asked {
+            let id = graph.nodes[ix].id;
             let (facts, prepared) = match (facts, stored) {
                 (Ok(facts), _) => (facts, true),
                 // Its output can be encoded and waits for it; the job's other sinks go on.
@@ -635,11 +626,36 @@ async fn begin_job(
     Ok((claim, newest, restored))
 }
 
+/// A sink that is fed from checkpoints, and what its target says.
+struct Asked<'a> {
+    ix: NodeIx,
+    spec: &'a SinkSpec,
+    sink: &'a Arc<dyn Sink>,
+    /// What was known of the target.
+    stored: Option<serde_json::Value>,
+    facts: Result<serde_json::Value>,
+}
+
+/// Asks all targets at once: one that is away is waited for.
+async fn ask_targets<'a>(
+    instance: &'a InstanceConfig,
+    stored: impl Fn(OperatorId) -> Option<serde_json::Value>,
+) -> Result<Vec<Asked<'a>>> {
+    let stored = &stored;
+    let fed = instance.graph.sinks().filter(|(_, spec)| spec.delivery != Delivery::None);
+    let ask = fed.map(|(ix, spec)| async move {
+        let sink = instance.sinks.get(&ix).ok_or_else(|| Error::internal("a sink that was not opened"))?;
+        let stored = stored(instance.graph.nodes[ix].id);
+        let facts = sink.prepare(stored.as_ref()).await;
+        Ok(Asked { ix, spec, sink, stored, facts })
+    });
+    futures::future::join_all(ask).await.into_iter().collect()
+}
+
 /// Asks all targets and sources whether a new job could begin.
 async fn can_begin(instance: &InstanceConfig) -> Result<()> {
-    for (ix, spec) in instance.graph.sinks().filter(|(_, spec)| spec.delivery != Delivery::None) {
-        let sink = instance.sinks.get(&ix).ok_or_else(|| Error::internal("a sink that was not opened"))?;
-        sink.prepare(None).await.map_err(|e| e.context(format_args!("sink {}", spec.def.name)))?;
+    for Asked { spec, facts, .. } in ask_targets(instance, |_| None).await? {
+        facts.map_err(|e| e.context(format_args!("sink {}", spec.def.name)))?;
     }
     for source in instance.sources.values() {
         find_splits(&**source, |_| false, false).await?;

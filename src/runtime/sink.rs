@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
+use thalweg_checkpoint::segments::Part;
 use thalweg_connector_api::{DirectWriter, Encoder};
 use thalweg_core::fold::{RowChanges, RowKind, fold, fold_one_row};
 use thalweg_core::netting::{NetChanges, Netting, NettingOptions};
@@ -68,22 +69,13 @@ pub struct SinkOperator {
     /// The first tick whose changes were netted and not all written. What is written then is of all ticks since: a border
     /// between two segments there would show the target a part of them.
     netted_since: Option<u64>,
-    /// Of what was encoded last.
-    bytes_of_rows: u64,
-    rows_encoded: u64,
+    /// Of what was encoded last, on average.
+    row_bytes: u64,
 }
 
 impl SinkOperator {
     pub fn new(cx: SinkCx) -> Self {
-        SinkOperator {
-            cx,
-            netting: None,
-            writing: None,
-            staged: None,
-            netted_since: None,
-            bytes_of_rows: 0,
-            rows_encoded: 0,
-        }
+        SinkOperator { cx, netting: None, writing: None, staged: None, netted_since: None, row_bytes: 0 }
     }
 
     fn write(&mut self, tick: &Tick, rows: &RowChanges) -> Result<()> {
@@ -93,8 +85,8 @@ impl SinkOperator {
             Target::Direct(writer) => writer.write(tick, rows),
             Target::Staged { encoder, .. } => {
                 // As many as the rows before took, and some more: a buffer that grows is copied again and again.
-                let expected = self.bytes_of_rows.saturating_mul(count) / self.rows_encoded.max(1);
-                let mut bytes = Vec::with_capacity((expected + expected / 8).min(STAGE_BYTES) as usize);
+                let expected = self.row_bytes.saturating_mul(count);
+                let mut bytes = Vec::with_capacity(expected.saturating_add(expected / 8).min(STAGE_BYTES) as usize);
                 encoder.encode(tick, rows, &mut bytes).map_err(|e| e.context(&self.cx.name))?;
                 if bytes.capacity() / 2 > bytes.len() {
                     bytes.shrink_to_fit();
@@ -102,17 +94,19 @@ impl SinkOperator {
                 let staged = self.staged.get_or_insert_with(|| StagedChunks {
                     sink: self.cx.node,
                     worker: self.cx.worker,
-                    first_tick: self.netted_since.unwrap_or(tick.id),
-                    last_tick: tick.id,
-                    rows: 0,
-                    chunks: vec![],
+                    part: Part {
+                        chunks: vec![],
+                        rows: 0,
+                        first_tick: self.netted_since.unwrap_or(tick.id),
+                        last_tick: tick.id,
+                    },
                     bytes: 0,
                 });
-                staged.last_tick = tick.id;
-                staged.rows += count;
+                staged.part.last_tick = tick.id;
+                staged.part.rows += count;
                 staged.bytes += bytes.len() as u64;
-                (self.bytes_of_rows, self.rows_encoded) = (bytes.len() as u64, count);
-                staged.chunks.push(bytes.into());
+                self.row_bytes = (bytes.len() as u64).div_ceil(count.max(1));
+                staged.part.chunks.push(bytes.into());
                 if staged.bytes >= STAGE_BYTES { self.stage() } else { Ok(()) }
             }
         }
@@ -286,7 +280,7 @@ mod tests {
             }
         }
         let parts = std::iter::from_fn(|| received.try_recv().ok()).map(|stage| match stage {
-            Stage::Chunks(chunks) => (chunks.first_tick, chunks.last_tick),
+            Stage::Chunks(chunks) => (chunks.part.first_tick, chunks.part.last_tick),
             Stage::Barrier(_) => unreachable!("a sink stages chunks"),
         });
         let notes = notes.0.lock();

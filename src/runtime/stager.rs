@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use thalweg_checkpoint::segments::{self, Part, StoredPart};
+use thalweg_checkpoint::segments::{self, StoredPart};
 use thalweg_checkpoint::{AttemptId, Owner, Storage, fail_points};
 use thalweg_core::{Error, Result};
 use thalweg_graph::{Graph, NodeIx, OperatorId};
@@ -89,12 +89,6 @@ impl Stager {
     async fn try_stage(&self, chunks: &StagedChunks, sink: OperatorId, seq: u64) -> Result<StoredPart> {
         fail_points::reach("stage-output").await?;
         self.owner.check().await?;
-        let part = Part {
-            chunks: chunks.chunks.clone(),
-            rows: chunks.rows,
-            first_tick: chunks.first_tick,
-            last_tick: chunks.last_tick,
-        };
-        segments::stage(&self.storage, &self.attempt_id, sink, chunks.worker, seq, part).await
+        segments::stage(&self.storage, &self.attempt_id, sink, chunks.worker, seq, &chunks.part).await
     }
 }

@@ -8,7 +8,7 @@ use thalweg_core::{Error, Result};
 
 use crate::key::quote_name;
 use crate::layout::ServerColumn;
-use crate::server::{ACCOUNT_NOTE, Server, account, code, literal, text};
+use crate::server::{ACCOUNT_NOTE, Server, code, grant_select, literal, text};
 use crate::wire::{Conn, TextRow, WireError};
 
 /// A table as the server has it.
@@ -251,12 +251,7 @@ pub async fn table(server: &Server, conn: &mut Conn, wanted: Wanted<'_>) -> Resu
     }
     if columns.is_empty() {
         return Err(Error::new(ErrorCode::Access, format!("{of} shows no columns to '{}'", server.options.login.user))
-            .note(format!(
-                "GRANT SELECT ON {}.{} TO {};",
-                quote_name(&database),
-                quote_name(&table),
-                account(&server.options.login.user)
-            )));
+            .note(grant_select(&database, &table, &server.options.login.user)));
     }
 
     let sql = format!(
@@ -288,12 +283,7 @@ pub async fn table(server: &Server, conn: &mut Conn, wanted: Wanted<'_>) -> Resu
         if let Err(e) = conn.query(&sql).await {
             let denied = matches!(e.code(), Some(code::TABLE_ACCESS_DENIED | code::DATABASE_ACCESS_DENIED));
             let failed = server.failed(&sql, e);
-            let grant = format!(
-                "GRANT SELECT ON {}.{} TO {};",
-                quote_name(&database),
-                quote_name(&table),
-                account(&server.options.login.user)
-            );
+            let grant = grant_select(&database, &table, &server.options.login.user);
             return Err(if denied { Error::new(ErrorCode::Access, failed.message()).note(grant) } else { failed });
         }
     }
@@ -354,12 +344,5 @@ async fn missing_table(server: &Server, conn: &mut Conn, wanted: Wanted<'_>) -> 
         ))
         .propose(did_you_mean(table, tables.iter().map(String::as_str)))
     };
-    error
-        .note(format!(
-            "if it is there: GRANT SELECT ON {}.{} TO {};",
-            quote_name(database),
-            quote_name(table),
-            account(user)
-        ))
-        .note(ACCOUNT_NOTE)
+    error.note(format!("if it is there: {}", grant_select(database, table, user))).note(ACCOUNT_NOTE)
 }

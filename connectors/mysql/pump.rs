@@ -172,8 +172,11 @@ impl Pump {
         Ok(())
     }
 
-    /// What was lost is there again.
+    /// What was lost, if anything was, is there again.
     fn reads_again(&mut self) {
+        if self.failures == 0 {
+            return;
+        }
         let address = self.config.server.address();
         tracing::info!(job = %self.config.cx.job_name, event = "reconnected", "MySQL {address} answers again");
         self.failures = 0;
@@ -211,7 +214,7 @@ impl Pump {
             let at = at.clone();
             self.payload(payload, &at, to).await?;
         }
-        if self.failures > 0 && is_progress && !self.router.is_in_transaction() {
+        if is_progress && !self.router.is_in_transaction() {
             self.reads_again();
         }
         if self.router.is_between() {
@@ -329,9 +332,7 @@ impl Pump {
         self.send(piece, to).await?;
         fail_points::pass("mysql-chunk-emitted")?;
         // It took both connections.
-        if self.failures > 0 {
-            self.reads_again();
-        }
+        self.reads_again();
         self.rows_read[table] += rows;
         self.chunk_rows[table] = (self.chunk_rows[table] * 2).min(self.config.tables[table].options.chunk_rows_max);
         Ok(())

@@ -7,6 +7,7 @@ use thalweg_core::error::ErrorCode;
 use thalweg_core::{Error, Result};
 
 use crate::gtid::GtidSet;
+use crate::key::quote_name;
 use crate::options::ServerOptions;
 use crate::wire::tls::Tls;
 use crate::wire::{Conn, TextRow, WireError};
@@ -198,8 +199,12 @@ impl Server {
 }
 
 /// The user in a GRANT. Which host an account is for only the server knows.
-pub fn account(user: &str) -> String {
+fn account(user: &str) -> String {
     format!("'{}'@'%'", user.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+pub fn grant_select(database: &str, table: &str, user: &str) -> String {
+    format!("GRANT SELECT ON {}.{} TO {};", quote_name(database), quote_name(table), account(user))
 }
 
 /// Behind a statement with `account`.

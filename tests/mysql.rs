@@ -11,6 +11,7 @@ mod mysqld {
     pub use super::support::mysqld::Session;
 }
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
@@ -20,6 +21,22 @@ use support::engine::run;
 use support::files::newest_checkpoint;
 use support::mysqld::Mysqld;
 use writer::{Keys, Plan, Writer, fill};
+
+/// A script that copies `db.t` into files below `out`.
+fn copies(place: &Path, server: &Mysqld, columns: &str, interval_ms: u64, options: &str) -> PathBuf {
+    let columns = format!("{columns}, PRIMARY KEY (id) NOT ENFORCED");
+    let sql = format!(
+        "SET 'execution.checkpointing.interval' = '{interval_ms} ms';
+         CREATE TABLE t ({columns}) {};
+         CREATE TABLE copy ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'debezium-json');
+         INSERT INTO copy SELECT * FROM t;",
+        server.with("db", "t", options),
+        place.join("out").display()
+    );
+    let script = place.join("job.sql");
+    std::fs::write(&script, sql).unwrap();
+    script
+}
 
 #[test]
 fn killed_at_random_moments_a_table_is_in_the_files_once() {
@@ -31,17 +48,14 @@ fn killed_at_random_moments_a_table_is_in_the_files_once() {
     root.run("CREATE DATABASE db");
     fill(&mut root, "db.t", Keys::Text, rows);
     let place = tempfile::tempdir().unwrap();
-    let (dir, out, script) = (place.path().join("state"), place.path().join("out"), place.path().join("job.sql"));
-    let columns = "id STRING, n INT, name STRING, PRIMARY KEY (id) NOT ENFORCED";
-    let sql = format!(
-        "SET 'execution.checkpointing.interval' = '100 ms';
-         CREATE TABLE t ({columns}) {};
-         CREATE TABLE copy ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'debezium-json');
-         INSERT INTO copy SELECT * FROM t;",
-        server.with("db", "t", "'scan.incremental.snapshot.chunk.size' = '500'"),
-        out.display()
+    let (dir, out) = (place.path().join("state"), place.path().join("out"));
+    let script = copies(
+        place.path(),
+        &server,
+        "id STRING, n INT, name STRING",
+        100,
+        "'scan.incremental.snapshot.chunk.size' = '500'",
     );
-    std::fs::write(&script, sql).unwrap();
     let writer = Writer::start(&Plan {
         port: server.port(),
         table: "db.t".to_owned(),
@@ -88,17 +102,8 @@ fn without_a_snapshot_changes_of_rows_never_seen_make_a_strict_changelog() {
     root.run("CREATE DATABASE db; USE db; CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(20))");
     root.run("INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c'), (5, 'e')");
     let place = tempfile::tempdir().unwrap();
-    let (dir, out, script) = (place.path().join("state"), place.path().join("out"), place.path().join("job.sql"));
-    let columns = "id INT, name STRING, PRIMARY KEY (id) NOT ENFORCED";
-    let sql = format!(
-        "SET 'execution.checkpointing.interval' = '50 ms';
-         CREATE TABLE t ({columns}) {};
-         CREATE TABLE copy ({columns}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'debezium-json');
-         INSERT INTO copy SELECT * FROM t;",
-        server.with("db", "t", "'scan.startup.mode' = 'latest-offset'"),
-        out.display()
-    );
-    std::fs::write(&script, sql).unwrap();
+    let (dir, out) = (place.path().join("state"), place.path().join("out"));
+    let script = copies(place.path(), &server, "id INT, name STRING", 50, "'scan.startup.mode' = 'latest-offset'");
     let holds = |rows: &[&str]| rows.iter().map(|r| (*r).to_owned()).collect::<Rows>();
     // Each step in a life of its own: what was seen is state.
     let steps: [(&str, Rows); 4] = [

@@ -1,5 +1,7 @@
 //! Events by hand: what waits, what is refused, and where the position stands.
 
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use thalweg_core::{Column, SqlType};
 
 use super::*;
@@ -253,11 +255,8 @@ fn events_in_any_order_are_rows_or_errors() {
         "ALTER TABLE t ADD COLUMN x INT",
         "DROP TABLE t",
     ];
-    let mut seed = 1u64;
-    let mut below = |n: usize| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) as usize % n
-    };
+    let mut random = SmallRng::seed_from_u64(1);
+    let mut below = |n: usize| random.random_range(0..n);
     let (mut committed, mut refused) = (0, 0);
     for _ in 0..3000 {
         let state = if below(2) == 0 { TableState::Done } else { TableState::Empty };

@@ -228,14 +228,17 @@ fn replicate(source: &Mysqld) -> String {
     )
 }
 
+/// Waits until the replica has all that its source has executed.
+fn catch_up(at_replica: &mut Session, at_source: &mut Session) {
+    let executed = at_source.value("SELECT @@GLOBAL.gtid_executed").replace('\n', "");
+    at_replica.wait_for(&format!("SELECT GTID_SUBSET('{executed}', @@GLOBAL.gtid_executed)"), |v| v == "1");
+}
+
 #[test]
 fn reading_goes_on_at_a_replica_by_gtid() {
     let seed = seed();
-    let source = Mysqld::start(&[]);
+    let (source, mut root) = filled(&[], 2_000);
     let replica = Mysqld::start(&[]);
-    let mut root = source.session();
-    root.run("CREATE DATABASE db");
-    fill(&mut root, "db.t", Keys::Number, 2_000);
     let mut at_replica = replica.session();
     at_replica.run(&replicate(&source));
     let name = Name::of(&source);
@@ -251,8 +254,7 @@ fn reading_goes_on_at_a_replica_by_gtid() {
     }
     job.snapshot();
     writer.stop();
-    let executed = root.value("SELECT @@GLOBAL.gtid_executed").replace('\n', "");
-    at_replica.wait_for(&format!("SELECT GTID_SUBSET('{executed}', @@GLOBAL.gtid_executed)"), |v| v == "1");
+    catch_up(&mut at_replica, &mut root);
     job.until_same(0, &mut root, ALL);
     let uuid = at_replica.value("SELECT @@server_uuid");
     assert_eq!(job.position.as_ref().unwrap().0["server"], uuid.as_str(), "it reads the replica");
@@ -260,12 +262,9 @@ fn reading_goes_on_at_a_replica_by_gtid() {
 
 #[test]
 fn a_transaction_that_was_cut_is_read_on_at_a_replica_that_packs_it_otherwise() {
-    let source = Mysqld::start(&[]);
+    let (source, mut root) = filled(&[], 10);
     // A few rows an event instead of hundreds.
     let replica = Mysqld::start(&["--binlog-row-event-max-size=256"]);
-    let mut root = source.session();
-    root.run("CREATE DATABASE db");
-    fill(&mut root, "db.t", Keys::Number, 10);
     let mut at_replica = replica.session();
     at_replica.run(&replicate(&source));
     let name = Name::of(&source);
@@ -277,8 +276,7 @@ fn a_transaction_that_was_cut_is_read_on_at_a_replica_that_packs_it_otherwise() 
     root.run("SET SESSION cte_max_recursion_depth = 100000");
     root.run("INSERT INTO db.t WITH RECURSIVE n AS (SELECT 1000 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 6000) SELECT i, i, 'bulk' FROM n");
     root.run("UPDATE db.t SET n = n + 1 WHERE id >= 1000");
-    let executed = root.value("SELECT @@GLOBAL.gtid_executed").replace('\n', "");
-    at_replica.wait_for(&format!("SELECT GTID_SUBSET('{executed}', @@GLOBAL.gtid_executed)"), |v| v == "1");
+    catch_up(&mut at_replica, &mut root);
     // Each server reads on where the other was stopped.
     let mut moves = 0;
     for to in [&replica, &source].into_iter().cycle().take(40) {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use thalweg_core::SqlType;
 use thalweg_core::types::Column;
 
@@ -227,32 +229,23 @@ fn what_a_captured_table_feels_is_refused() {
     }
 }
 
-/// xorshift64
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % n
-    }
-}
-
 /// The same statement: other spaces, comments, letters of key words, quotes around names.
-fn written_otherwise(text: &str, random: &mut Random) -> Option<String> {
+fn written_otherwise(text: &str, random: &mut SmallRng) -> Option<String> {
     let words = lexer::tokens(text, Quotes::of_mode(0))?;
     let mut all = String::new();
     for word in words {
-        all.push_str([" ", "\n", "\t ", " /* DROP x; */ ", " -- it's\n", " # `\n", " /*!40000 */ "][random.below(7)]);
+        all.push_str(
+            [" ", "\n", "\t ", " /* DROP x; */ ", " -- it's\n", " # `\n", " /*!40000 */ "][random.random_range(0..7)],
+        );
         match word {
-            Token::Word(w) if w.bytes().all(|b| b.is_ascii_uppercase()) => match random.below(3) {
+            Token::Word(w) if w.bytes().all(|b| b.is_ascii_uppercase()) => match random.random_range(0..3) {
                 0 => all.push_str(&w),
                 1 => all.push_str(&w.to_lowercase()),
                 _ => all.push_str(&format!("/*!50100 {w} */")),
             },
             Token::Word(w)
-                if ["orders", "customers", "shop", "status"].contains(&w.as_str()) && random.below(2) == 0 =>
+                if ["orders", "customers", "shop", "status"].contains(&w.as_str())
+                    && random.random_range(0..2) == 0 =>
             {
                 all.push_str(&format!("`{w}`"));
             }
@@ -267,7 +260,7 @@ fn written_otherwise(text: &str, random: &mut Random) -> Option<String> {
 
 #[test]
 fn what_is_refused_is_refused_however_it_is_written() {
-    let mut random = Random(1);
+    let mut random = SmallRng::seed_from_u64(1);
     let mut tried = 0;
     for (text, why) in REFUSED {
         for _ in 0..100 {
@@ -283,18 +276,18 @@ fn what_is_refused_is_refused_however_it_is_written() {
 /// Cut, doubled, with signs put in: understood, or refused for good.
 #[test]
 fn damaged_statements_are_understood_or_refused() {
-    let mut random = Random(2);
+    let mut random = SmallRng::seed_from_u64(2);
     let alters =
         ["ALTER TABLE orders ADD (b VARCHAR(7) UNIQUE KEY, c DOUBLE PRECISION DEFAULT (1 + 2) COMMENT 'x', INDEX (b))"];
     let signs = ["(", ")", ",", "'", "`", "\"", "/*", "*/", "/*!", "--", "\\", "é", "😀", "0x", ".", ";", "\0"];
     for text in REFUSED.iter().map(|(text, _)| *text).chain(alters) {
         for _ in 0..200 {
             let mut chars: Vec<char> = text.chars().collect();
-            for _ in 0..=random.below(3) {
-                let at = random.below(chars.len() + 1);
-                match random.below(3) {
+            for _ in 0..=random.random_range(0..3) {
+                let at = random.random_range(0..chars.len() + 1);
+                match random.random_range(0..3) {
                     0 => chars.truncate(at),
-                    1 => drop(chars.splice(at..at, signs[random.below(signs.len())].chars())),
+                    1 => drop(chars.splice(at..at, signs[random.random_range(0..signs.len())].chars())),
                     _ => chars.extend_from_within(at..),
                 }
             }
